@@ -1,0 +1,153 @@
+"""Tokens of one choice in, chunks out: text, stop conditions, log-probabilities, tool calls, and one finish reason."""
+
+from __future__ import annotations
+
+from shoal.core.chunk import Chunk, FinishReason, TokenLogprob, ToolCallDelta
+from shoal.core.errors import LocalError
+from shoal.core.request import Request
+from shoal.engine.sampler import Sampled
+from shoal.engine.stops import StopScanner
+from shoal.models.detokenizer import Detokenizer
+from shoal.models.tokenizer import Tokenizer
+from shoal.models.tools import ToolCallParser
+
+
+class Answer:
+    """Assembles choice `index` of `request`.
+
+    Feed every token that was sampled, in order, to `push`; it returns a `Chunk`, or None while there is nothing to
+    show yet (half a character, text that may become a stop string or a tool call). Stop feeding once `finish_reason`
+    is set: the chunk that came with it carries it, and everything that was held.
+
+    A token's id and log-probability travel with the chunk that shows its text or with an earlier one, and none is lost:
+    over all chunks `token_ids` are exactly the tokens pushed, the end token included, and where log-probabilities
+    were asked for `logprobs` has one entry per token id. The end token, and a stop string, are not part of the text.
+
+    What ends an answer, in this order:
+    - the model's end tokens (not with `ignore_eos`) and `stop_token_ids`, after `min_tokens` tokens; where a grammar
+      holds the answer the model's end tokens always do, for they are sampled only when it is complete: "stop";
+    - a stop string in the text as generated, tool calls included, completed by token number `min_tokens` or a later
+      one; the one completed first, of several the longest: "stop";
+    - `max_tokens` tokens: "length".
+    An answer that ends with "stop" and holds a tool call says "tool_calls".
+
+    max_tokens       tokens this choice may have: the request's own limit and what the context has room for.
+    tool_parser      of this choice alone, or None where text is text.
+    is_constrained   a grammar holds the answer; implied by `request.constraint`.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        request: Request,
+        index: int,
+        *,
+        tool_parser: ToolCallParser | None = None,
+        max_tokens: int,
+        is_constrained: bool = False,
+    ) -> None:
+        sampling = request.sampling
+        is_constrained = is_constrained or request.constraint is not None
+        nothing: frozenset[int] = frozenset()
+        self._tokenizer = tokenizer
+        self._index = index
+        self._tools = tool_parser
+        self._max_tokens = max_tokens
+        self._min_tokens = sampling.min_tokens
+        self._ends = frozenset(sampling.stop_token_ids) | (nothing if sampling.ignore_eos else tokenizer.eos_ids)
+        self._forced_ends = tokenizer.eos_ids if is_constrained else nothing
+        self._wants_logprobs = sampling.logprobs is not None
+        self._detokenizer = Detokenizer(tokenizer)
+        self._stops = StopScanner(sampling.stop)
+        self._tokens: list[int] = []  # ids and log-probabilities not yet in a chunk
+        self._logprobs: list[TokenLogprob] = []
+        self._num_tokens = 0
+        self._has_call = False
+        self._finish_reason: FinishReason | None = None
+
+    @property
+    def finish_reason(self) -> FinishReason | None:
+        """Why the answer ended; None while it has not."""
+        return self._finish_reason
+
+    @property
+    def num_tokens(self) -> int:
+        """Tokens pushed so far, the end token included: what usage counts."""
+        return self._num_tokens
+
+    def push(self, sampled: Sampled) -> Chunk | None:
+        """The next token. LocalError once the answer has ended."""
+        if self._finish_reason is not None:
+            raise LocalError(f"choice {self._index} ended ({self._finish_reason}); it takes no more tokens")
+        self._record(sampled)
+        if self._is_end(sampled.token_id):
+            return self._end("stop", "")
+        text, is_stopped = self._scan(self._detokenizer.push(sampled.token_id))
+        if is_stopped:
+            return self._close("stop", text)
+        if self._num_tokens >= self._max_tokens:
+            return self._end("length", text)
+        return self._show(text)
+
+    def end(self) -> Chunk:
+        """End the answer here with "length" and give out everything held: there is no room for another token."""
+        if self._finish_reason is not None:
+            raise LocalError(f"choice {self._index} ended already ({self._finish_reason})")
+        return self._end("length", "")
+
+    def prompt_echo(self, text: str, logprobs: tuple[TokenLogprob, ...] = ()) -> Chunk:
+        """The chunk that repeats the prompt, to be sent before any other. With `max_tokens` 0 it is the whole answer."""
+        if self._max_tokens <= 0:
+            self._finish_reason = "length"
+        return Chunk(index=self._index, text=text, logprobs=logprobs, finish_reason=self._finish_reason)
+
+    def _is_end(self, token: int) -> bool:
+        return token in self._forced_ends or (token in self._ends and self._num_tokens > self._min_tokens)
+
+    def _record(self, sampled: Sampled) -> None:
+        self._num_tokens += 1
+        self._tokens.append(sampled.token_id)
+        if self._wants_logprobs:
+            top = tuple(self._logprob(token, value) for token, value in sampled.top)
+            self._logprobs.append(self._logprob(sampled.token_id, sampled.logprob, top))
+
+    def _logprob(self, token: int, value: float, top: tuple[TokenLogprob, ...] = ()) -> TokenLogprob:
+        return TokenLogprob(token, self._tokenizer.token_bytes(token), value, top)
+
+    def _scan(self, text: str) -> tuple[str, bool]:
+        return self._stops.push(text, is_active=self._num_tokens >= self._min_tokens)
+
+    def _end(self, reason: FinishReason, text: str) -> Chunk:
+        """Give out what the detokeniser and the stop scanner hold; a stop string may complete in the former."""
+        tail, is_stopped = self._scan(self._detokenizer.flush())
+        if is_stopped:
+            return self._close("stop", text + tail)
+        return self._close(reason, text + tail + self._stops.flush())
+
+    def _close(self, reason: FinishReason, text: str) -> Chunk:
+        """The last chunk: `text` is all that is left of the answer."""
+        deltas: tuple[ToolCallDelta, ...] = ()
+        if self._tools is not None:
+            text, deltas = self._parse(self._tools, text)
+            tail, more = self._tools.finish()
+            text, deltas = text + tail, (*deltas, *more)
+        self._has_call = self._has_call or bool(deltas)
+        self._finish_reason = "tool_calls" if reason == "stop" and self._has_call else reason
+        return self._chunk(text, deltas)
+
+    def _show(self, text: str) -> Chunk | None:
+        deltas: tuple[ToolCallDelta, ...] = ()
+        if self._tools is not None and text:
+            text, deltas = self._parse(self._tools, text)
+            self._has_call = self._has_call or bool(deltas)
+        return self._chunk(text, deltas) if text or deltas else None
+
+    def _parse(self, parser: ToolCallParser, text: str) -> tuple[str, tuple[ToolCallDelta, ...]]:
+        visible, deltas = parser.push(text)
+        return visible, tuple(deltas)
+
+    def _chunk(self, text: str, deltas: tuple[ToolCallDelta, ...]) -> Chunk:
+        tokens, logprobs = tuple(self._tokens), tuple(self._logprobs)
+        self._tokens.clear()
+        self._logprobs.clear()
+        return Chunk(self._index, text, tokens, logprobs, deltas, self._finish_reason)
