@@ -1,0 +1,85 @@
+"""The one configuration of a node. Values come from defaults < file < environment < flags; see `config_sources`.
+
+Every option here can be written in the file as `name = value`, in the environment as `SHOAL_NAME`, and where a
+command takes it, as `--name`. An option that nothing reads has no place in this file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from shoal.models.catalogue import DEFAULT_MODEL
+from shoal.node import config_values as values
+
+Device = Literal["auto", "cpu", "cuda"]
+Kernels = Literal["auto", "native", "torch"]
+KvType = Literal["f16", "f32"]
+LogFormat = Literal["text", "json"]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeConfig:
+    """Sizes are bytes, lengths are tokens. None where allowed means: Shoal chooses (written `auto`)."""
+
+    home: Path
+    model: str = DEFAULT_MODEL
+    adapters: tuple[tuple[str, str], ...] = ()
+    device: Device = "auto"
+    kernels: Kernels = "auto"
+    threads: int | None = None
+    context_length: int | None = None
+    block_size: int = 16
+    kv_type: KvType = "f16"
+    kv_memory: int | None = None
+    prefix_cache: bool = True
+    max_running: int = 32
+    max_waiting: int = 256
+    max_batch_tokens: int = 512
+    host: str = "127.0.0.1"
+    port: int = 8642
+    api_keys: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = ()
+    allowed_hosts: tuple[str, ...] = ()
+    max_body: int = 4_000_000
+    log_format: LogFormat = "text"
+    otel: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One field of NodeConfig. `parse` takes a string (environment, flag) or a TOML value; ValueError if unusable."""
+
+    name: str
+    parse: Callable[[Any], Any]
+    help: str
+    is_secret: bool = False
+
+
+OPTIONS = (
+    Option("home", values.path, "where models and compiled kernels are kept"),
+    Option("model", values.text, "catalogue name, stored name, GGUF file or folder"),
+    Option("adapters", values.pairs, "LoRA adapters: name=folder, several by commas; a table in the file"),
+    Option("device", values.choice("auto", "cpu", "cuda"), "auto, cpu or cuda"),
+    Option("kernels", values.choice("auto", "native", "torch"), "auto, native (C) or torch"),
+    Option("threads", values.optional(values.integer(1, 4096)), "CPU threads; auto: one per core"),
+    Option("context_length", values.optional(values.integer(16, 2**24)), "tokens; auto: the model's own"),
+    Option("block_size", values.integer(1, 1024), "tokens in one block of the KV cache"),
+    Option("kv_type", values.choice("f16", "f32"), "numbers in the KV cache: f16 or f32"),
+    Option("kv_memory", values.optional(values.size(1 << 20)), 'size of the KV cache, as "2GiB"; auto: by memory'),
+    Option("prefix_cache", values.boolean, "reuse the cache of prompts that begin alike"),
+    Option("max_running", values.integer(1, 4096), "requests computed at once"),
+    Option("max_waiting", values.integer(0, 1_000_000), "requests queued before new ones get 429"),
+    Option("max_batch_tokens", values.integer(1, 1_000_000), "tokens in one forward step"),
+    Option("host", values.text, "address to listen on; 0.0.0.0 for all"),
+    Option("port", values.integer(0, 65535), "port to listen on; 0: any free one"),
+    Option("api_keys", values.texts, "keys of which clients must send one; none: no check", is_secret=True),
+    Option("cors_origins", values.texts, "web origins that may call from a browser"),
+    Option("allowed_hosts", values.texts, "extra names clients may call this server by (Host header)"),
+    Option("max_body", values.size(1024), 'largest request body, as "4MB"'),
+    Option("log_format", values.choice("text", "json"), "text or json"),
+    Option("otel", values.boolean, "export OpenTelemetry traces (needs the otel extra)"),
+)
+"""In the order of the fields, checked by a test."""
