@@ -1,0 +1,186 @@
+/**
+ * The console of a Shoal server: wires the parts together and owns nothing but that.
+ *
+ * Files: api (calls, event stream, errors in words), answer (one answer and its measures), session (conversations at
+ * work), store (conversations kept), chat-view and turn-view (messages), markdown and markdown-inline (output to DOM
+ * nodes), engine-view, connection (is the server there), settings, models, composer, sidebar, drawer, key-dialog, dom.
+ */
+
+import { Api } from "./api.js";
+import { announce, ChatView } from "./chat-view.js";
+import { Composer } from "./composer.js";
+import { Connection } from "./connection.js";
+import { byId, copyText, fillIcons } from "./dom.js";
+import { Drawer } from "./drawer.js";
+import { EngineView } from "./engine-view.js";
+import { KeyDialog } from "./key-dialog.js";
+import { ModelChoice } from "./models.js";
+import { Session } from "./session.js";
+import { SettingsForm } from "./settings.js";
+import { addressed, Sidebar } from "./sidebar.js";
+import { onOtherTab, preference, setPreference } from "./store.js";
+
+const STATUS = { connecting: "Connecting", online: "Ready", starting: "Starting", locked: "Key needed", offline: "Offline" };
+
+fillIcons();
+const keys = new KeyDialog(() => connection.check());
+const api = new Api(() => keys.key);
+const session = new Session(api, { opened: showConversation, listed: () => sidebar.show(), grew, ended }, firstSettings());
+const chat = new ChatView({
+  start: (text) => send(text),
+  edit: (turn, text) => session.edit(turn, text),
+  regenerate: (turn) => session.regenerate(turn),
+  resume: (turn) => session.resume(turn),
+});
+const composer = new Composer(send, () => session.stop());
+const sidebar = new Sidebar(session);
+const models = new ModelChoice(changeModel);
+const settings = new SettingsForm(byId("settings"), () => session.touch());
+const engine = new EngineView(byId("engine"));
+const sidebarDrawer = new Drawer(byId("sidebar"), byId("open-sidebar"), "(max-width: 859px)");
+const inspector = new Drawer(byId("inspector"), byId("open-inspector"), "(max-width: 1179px)",
+  (open) => setPreference("inspector", open ? "" : "closed"));
+const connection = new Connection(api, { stats: showStats, state: showState, restarted: loadModels });
+
+wire();
+if (!session.open(addressed() ?? "")) showConversation();
+if (!inspector.overlay.matches && preference("inspector") !== "closed") inspector.set(true);
+connection.check();
+
+function wire() {
+  byId("new-chat").addEventListener("click", startNew);
+  byId("theme").addEventListener("click", switchTheme);
+  byId("endpoint").textContent = apiAddress();
+  byId("copy-endpoint").addEventListener("click", async () => announce((await copyText(apiAddress())) ? "Address copied" : "Copying failed"));
+  addEventListener("hashchange", followAddress);
+  document.querySelector(".skip").addEventListener("click", (event) => (event.preventDefault(), composer.focus()));
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", showTheme);
+  onOtherTab(() => sidebar.show());
+  showTheme();
+}
+
+function apiAddress() {
+  return new URL("v1", location.href).href.replace(/#.*/, "");
+}
+
+/** The first chat begins with the model chosen last. */
+function firstSettings() {
+  return { model: preference("model"), system: "", sampling: {} };
+}
+
+/** @param {string} text */
+function send(text) {
+  session.send(text);
+  composer.focus();
+  announce("Answering");
+}
+
+function startNew() {
+  history.pushState(null, "", location.pathname);
+  session.startNew();
+  sidebarDrawer.uncover();
+  composer.focus();
+}
+
+function followAddress() {
+  const id = addressed();
+  if (id === session.current.id) return;
+  if (!id || !session.open(id)) session.startNew();
+  sidebarDrawer.uncover();
+}
+
+/** Shows the open conversation as it now is, wherever it came from. */
+function showConversation() {
+  const { current, liveTurn } = session;
+  if (current.turns.length && addressed() !== current.id) history.pushState(null, "", `#c=${current.id}`);
+  showModel();
+  byId("title").textContent = current.turns.length ? current.title : "New chat";
+  document.title = current.turns.length ? `${current.title} – Shoal` : "Shoal";
+  settings.show(current.settings);
+  chat.show(current.turns, liveTurn);
+  composer.setBusy(liveTurn !== null);
+  sidebar.show();
+}
+
+function grew(turn) {
+  chat.update(turn, true);
+}
+
+function ended(turn, isOpen) {
+  if (isOpen) {
+    chat.update(turn, false);
+    composer.setBusy(false);
+    chat.speak(turn);
+  }
+  if (turn.problem?.status === 401) keys.ask();
+  connection.check();
+  if ([0, 401, 503].includes(turn.problem?.status ?? -1)) connection.doubt();
+}
+
+/** A model that is no longer served gives way to the default. */
+function showModel() {
+  const { settings: its } = session.current;
+  its.model = models.show(its.model);
+  byId("welcome-model").textContent = its.model || "the model";
+}
+
+function changeModel(model) {
+  session.current.settings.model = model;
+  showModel();
+  setPreference("model", model);
+  session.touch();
+}
+
+async function loadModels() {
+  try {
+    models.set(await api.models());
+    showModel();
+  } catch (error) {
+    console.warn("Could not list the models; the next check tries again.", error);
+    connection.doubt();
+  }
+}
+
+function showStats(stats) {
+  engine.update(stats, performance.now());
+  const { num_running: running, num_waiting: waiting } = stats;
+  const work = [running && `${running} running`, waiting && `${waiting} waiting`].filter(Boolean).join(", ");
+  byId("status-text").textContent = stats.is_draining ? "Shutting down" : work || STATUS.online;
+  byId("status").classList.toggle("busy", running > 0);
+}
+
+/** @type {import("./connection.js").Listener["state"]} */
+function showState(state, before, why) {
+  byId("status").dataset.state = state;
+  byId("status-text").textContent = STATUS[state];
+  byId("engine").classList.toggle("stale", state !== "online");
+  if (state === "locked") keys.ask();
+  if (state === "online") loadModels();
+  if (state === "online" && before !== "connecting") announce("Connected again");
+  showBanner({ offline: "The server does not answer. This page keeps trying and loses nothing.", starting: `The server is not ready yet: ${why}` }[state]);
+}
+
+/** @param {string | undefined} text */
+function showBanner(text) {
+  byId("banner").textContent = text ?? "";
+  byId("banner").hidden = !text;
+}
+
+function isDark() {
+  const chosen = document.documentElement.dataset.theme;
+  return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+}
+
+function showTheme() {
+  byId("theme").setAttribute("aria-pressed", String(isDark()));
+}
+
+/** Choosing what the system has anyway means following the system again. */
+function switchTheme() {
+  const wanted = isDark() ? "light" : "dark";
+  const system = matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light";
+  if (wanted === system) delete document.documentElement.dataset.theme;
+  else document.documentElement.dataset.theme = wanted;
+  setPreference("theme", wanted === system ? "" : wanted);
+  showTheme();
+}
