@@ -1,0 +1,185 @@
+// y = x W^T. Activations are quantised to int8 per 32 columns (float kinds use them as they are); sums of products are
+// exact integers per block, blocks are added in order in float. So a row's result never depends on the other rows.
+
+typedef struct {
+  float d, s;   // scale; scale times sum of q
+  int32_t sum;  // sum of q
+  int8_t q[32];
+} block8;
+
+// Largest magnitude maps to 127, rounding to nearest even.
+static void quantize_row(const float *x, int columns, block8 *out) {
+  for (int b = 0; b < columns / 32; b++, x += 32, out++) {
+    vf top = vf_set1(0);
+    for (int i = 0; i < 32; i += LANES) {
+      vf v = vf_load(x + i);
+      top = vf_max(top, vf_max(v, -v));
+    }
+    float d = vf_hmax(top) / 127.0f, inverse = d > 0 ? 1.0f / d : 0.0f;
+    int32_t sum = 0;
+    vf magic = vf_set1(12582912.0f);
+    for (int i = 0; i < 32; i += LANES) {
+      vi q = (vi)(vf_load(x + i) * inverse + magic) - (vi)magic;
+      for (int l = 0; l < LANES; l++) { out->q[i + l] = (int8_t)q[l]; sum += q[l]; }
+    }
+    out->d = d;
+    out->sum = sum;
+    out->s = d * (float)sum;
+  }
+}
+
+// acc[m] over M rows of activations for one group of LANES weight rows.
+INLINE void tile_p4(const uint8_t *w, int blocks, const block8 *a, int stride, vf *acc, const int M) {
+  for (int b = 0; b < blocks; b++, w += 20 * LANES, a++) {
+    vf d = vf_from_half((const uint16_t *)w), min = vf_from_half((const uint16_t *)w + LANES);
+    vi W[8];
+#pragma GCC unroll 4
+    for (int t = 0; t < 4; t++) {
+      vi x = vi_load(w + 4 * LANES + 4 * LANES * t);
+      W[t] = x & 0x0f0f0f0f;
+      W[t + 4] = (x >> 4) & 0x0f0f0f0f;
+    }
+#pragma GCC unroll 8
+    for (int m = 0; m < M; m++) {
+      const block8 *r = a + (size_t)m * stride;
+      acc[m] += vf_from_int(dot_u4(W, r->q)) * (d * r->d);
+      acc[m] += min * r->s;
+    }
+  }
+}
+
+INLINE void tile_p8(const uint8_t *w, int blocks, const block8 *a, int stride, vf *acc, const int M, const int pack) {
+  for (int b = 0; b < blocks; b++, w += PACK_BYTES[pack], a++) {
+    vf d = vf_from_half((const uint16_t *)w), second = d;
+    if (pack != P8) second = vf_from_half((const uint16_t *)w + LANES);
+    vi W[8];
+#pragma GCC unroll 8
+    for (int t = 0; t < 8; t++) W[t] = vi_load(w + PACK_BYTES[pack] - 32 * LANES + 4 * LANES * t);
+#pragma GCC unroll 8
+    for (int m = 0; m < M; m++) {
+      const block8 *r = a + (size_t)m * stride;
+      if (pack == P6) {
+        int32_t low = 0;
+        if (BIAS8)
+          for (int i = 0; i < 16; i++) low += r->q[i];
+        acc[m] += vf_from_int(dot_s8(W, r->q, 4, low)) * (d * r->d);
+        acc[m] += vf_from_int(dot_s8(W + 4, r->q + 16, 4, r->sum - low)) * (second * r->d);
+      } else {
+        acc[m] += vf_from_int(dot_s8(W, r->q, 8, r->sum)) * (d * r->d);
+        if (pack == P8M) acc[m] += second * r->s;
+      }
+    }
+  }
+}
+
+INLINE void tile_float(const uint8_t *w, int columns, const float *x, int stride, vf *acc, const int M, const int pack) {
+  for (int k = 0; k < columns; k++) {
+    vf v;
+    if (pack == PF32) v = vf_load((const float *)w + (size_t)k * LANES);
+    else if (pack == PF16) v = vf_from_half((const uint16_t *)w + (size_t)k * LANES);
+    else v = vf_from_bf16((const uint16_t *)w + (size_t)k * LANES);
+#pragma GCC unroll 8
+    for (int m = 0; m < M; m++) acc[m] += v * x[(size_t)m * stride + k];
+  }
+}
+
+typedef struct {
+  const matrix *w;
+  const float *bias;  // or NULL
+  float *y;           // rows x ldy
+  int ldy;
+  int add;            // y += instead of y =
+} output;
+
+INLINE void store_tile(const output *o, int row, int group, vf *acc, const int M) {
+  int n = group * LANES, valid = o->w->rows - n < LANES ? o->w->rows - n : LANES;
+  for (int m = 0; m < M; m++) {
+    float *y = o->y + (size_t)(row + m) * o->ldy + n;
+    vf v = acc[m] * o->w->scale;
+    if (valid == LANES) {
+      if (o->bias) v += vf_load(o->bias + n);
+      if (o->add) v += vf_load(y);
+      vf_store(y, v);
+    } else {
+      for (int i = 0; i < valid; i++) y[i] = v[i] + (o->bias ? o->bias[n + i] : 0) + (o->add ? y[i] : 0);
+    }
+  }
+}
+
+// Rows row .. row + M - 1 of one group. x: floats (stride columns); a: quantised (stride columns / 32).
+#define DEFINE_TILE(M)                                                                                         \
+  static void tile##M(const output *o, const float *x, const block8 *a, int row, int group) {                  \
+    const matrix *w = o->w;                                                                                    \
+    const uint8_t *data = w->data + (size_t)group * group_bytes(w->pack, w->columns);                          \
+    int blocks = w->columns / 32;                                                                              \
+    vf acc[M];                                                                                                 \
+    for (int m = 0; m < M; m++) acc[m] = vf_set1(0);                                                           \
+    a += (size_t)row * blocks;                                                                                 \
+    x += (size_t)row * w->columns;                                                                             \
+    switch (w->pack) {                                                                                         \
+      case P4: tile_p4(data, blocks, a, blocks, acc, M); break;                                                \
+      case P8: tile_p8(data, blocks, a, blocks, acc, M, P8); break;                                            \
+      case P8M: tile_p8(data, blocks, a, blocks, acc, M, P8M); break;                                          \
+      case P6: tile_p8(data, blocks, a, blocks, acc, M, P6); break;                                            \
+      case PF32: tile_float(data, w->columns, x, w->columns, acc, M, PF32); break;                             \
+      case PF16: tile_float(data, w->columns, x, w->columns, acc, M, PF16); break;                             \
+      default: tile_float(data, w->columns, x, w->columns, acc, M, PBF16);                                     \
+    }                                                                                                          \
+    store_tile(o, row, group, acc, M);                                                                         \
+  }
+DEFINE_TILE(1)
+DEFINE_TILE(2)
+DEFINE_TILE(4)
+#if LANES == 16
+DEFINE_TILE(8)
+#define BIG_TILE 8
+#define TILE_BIG tile8
+#else
+DEFINE_TILE(6)  // 16 registers: six sums, eight weights
+#define BIG_TILE 6
+#define TILE_BIG tile6
+#endif
+
+enum { PANEL = 96 };  // activation rows kept in the second-level cache while a run of groups passes
+
+static void gemm_groups(const output *o, const float *x, const block8 *a, int rows, int first, int last) {
+  for (int panel = 0; panel < rows; panel += PANEL) {
+    int end = panel + PANEL < rows ? panel + PANEL : rows;
+    for (int group = first; group < last; group++) {
+      int row = panel;
+      for (; row + BIG_TILE <= end; row += BIG_TILE) TILE_BIG(o, x, a, row, group);
+      for (; row + 4 <= end; row += 4) tile4(o, x, a, row, group);
+      for (; row + 2 <= end; row += 2) tile2(o, x, a, row, group);
+      for (; row < end; row++) tile1(o, x, a, row, group);
+    }
+  }
+}
+
+INLINE int matrix_groups(const matrix *w) { return round_up(w->rows, LANES) / LANES; }
+
+// Pieces are runs of about 8 groups (fewer for small matrices, so that every thread gets several).
+INLINE int groups_per_piece(int groups, int threads) {
+  int size = groups / (threads * 6);
+  return size < 1 ? 1 : size > 16 ? 16 : size;
+}
+
+typedef struct {
+  output out;
+  const float *x;
+  const block8 *a;
+  int rows;
+} product;
+
+// Every product of one phase; the caller places barriers around it.
+static void gemm_phase(pool *p, const product *jobs, int count) {
+  int mine = pool_take(p, 1 << 30);
+  for (int j = 0, done = 0; j < count; j++) {
+    int groups = matrix_groups(jobs[j].out.w), size = groups_per_piece(groups, p->threads), pieces = (groups + size - 1) / size;
+    if (jobs[j].rows == 0) continue;
+    for (; mine < done + pieces; mine = pool_take(p, 1 << 30)) {
+      int first = (mine - done) * size;
+      gemm_groups(&jobs[j].out, jobs[j].x, jobs[j].a, jobs[j].rows, first, first + size < groups ? first + size : groups);
+    }
+    done += pieces;
+  }
+}

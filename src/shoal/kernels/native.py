@@ -1,0 +1,144 @@
+"""The C library through ctypes: its structures, its functions, and memory aligned for its vectors."""
+
+from __future__ import annotations
+
+import ctypes as c
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from shoal.core.errors import LocalError, Unsupported
+from shoal.kernels import build
+
+STORAGES = ("F32", "F16", "BF16", "Q8_0", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q4_K", "Q5_K", "Q6_K")
+"""Storage types in the order of the C enum."""
+
+
+class Matrix(c.Structure):
+    """A packed matrix: csrc/weights.c."""
+
+    _fields_ = (
+        ("data", c.c_void_p), ("rows", c.c_int32), ("columns", c.c_int32), ("pack", c.c_int32), ("scale", c.c_float),
+    )  # fmt: skip
+
+
+class Op(c.Structure):
+    """One operation: csrc/program.c; the meaning of each field by code is in kernels/program.py."""
+
+    _fields_ = (
+        ("code", c.c_int32), ("in1", c.c_int32), ("in2", c.c_int32), ("out", c.c_int32), ("columns", c.c_int32),
+        ("heads", c.c_int32), ("flags", c.c_int32), ("layer", c.c_int32), ("count", c.c_int32), ("on_outputs", c.c_int32),
+        ("outs", c.c_int32 * 3), ("adds", c.c_int32 * 3), ("targets", c.c_int32 * 3),
+        ("f", c.c_float), ("g", c.c_float), ("p", c.c_void_p), ("p2", c.c_void_p),
+        ("weights", c.c_void_p * 3), ("biases", c.c_void_p * 3),
+    )  # fmt: skip
+
+
+class Cache(c.Structure):
+    _fields_ = (
+        ("k", c.c_void_p), ("v", c.c_void_p), ("block_size", c.c_int32), ("kv_heads", c.c_int32),
+        ("head_dim", c.c_int32), ("is_half", c.c_int32), ("layer_bytes", c.c_int64),
+    )  # fmt: skip
+
+
+class BatchStruct(c.Structure):
+    _fields_ = (
+        ("tokens", c.c_void_p), ("positions", c.c_void_p), ("slots", c.c_void_p), ("query_start", c.c_void_p),
+        ("context_lens", c.c_void_p), ("block_tables", c.c_void_p), ("adapters", c.c_void_p), ("output_rows", c.c_void_p),
+        ("rows", c.c_int32), ("seqs", c.c_int32), ("max_blocks", c.c_int32), ("outputs", c.c_int32),
+        ("tap_layer", c.c_int32), ("has_adapters", c.c_int32),
+    )  # fmt: skip
+
+
+class Lora(c.Structure):
+    _fields_ = (("a", c.c_void_p), ("b", c.c_void_p), ("rank", c.c_int32), ("scale", c.c_float))
+
+
+class ExpertScratch(c.Structure):
+    _fields_ = tuple(
+        (name, c.c_void_p) for name in ("chosen", "place", "starts", "weight", "a", "x", "gate", "up", "down", "jobs")
+    )
+
+
+class ProgramStruct(c.Structure):
+    _fields_ = (
+        ("ops", c.c_void_p), ("num_ops", c.c_int32), ("num_targets", c.c_int32), ("buffers", c.c_void_p),
+        ("columns", c.c_void_p), ("a", c.c_void_p), ("tap", c.c_void_p), ("loras", c.c_void_p), ("kv", Cache),
+        ("b", c.c_void_p), ("scratch", c.c_void_p), ("experts", ExpertScratch),
+    )  # fmt: skip
+
+
+class Library:
+    """The loaded library. `lanes` is its vector width; `sizeof` gives C's own idea of its private structures."""
+
+    def __init__(self, path: Path) -> None:
+        lib = c.CDLL(str(path))
+        lib.shoal_pool_create.restype = c.c_void_p
+        lib.shoal_pool_create.argtypes = (c.c_int,)
+        lib.shoal_pool_destroy.argtypes = (c.c_void_p,)
+        lib.shoal_packed_bytes.restype = c.c_int64
+        lib.shoal_packed_bytes.argtypes = (c.c_int, c.c_int, c.c_int)
+        lib.shoal_pack.argtypes = (c.c_int, c.c_void_p, c.c_int, c.c_int, c.c_void_p, c.POINTER(Matrix))
+        lib.shoal_unpack_row.argtypes = (c.POINTER(Matrix), c.c_int, c.c_void_p)
+        lib.shoal_quantize_rows.argtypes = (c.c_void_p, c.c_int, c.c_int, c.c_void_p, c.c_void_p)
+        lib.shoal_run.argtypes = (c.c_void_p, c.POINTER(ProgramStruct))
+        lib.shoal_copy_blocks.argtypes = (c.POINTER(Cache), c.c_int, c.c_int, c.c_void_p, c.c_int)
+        lib.shoal_sizeof.restype = c.c_int64
+        self.c = lib
+        for index, struct in ((0, Op), (1, ProgramStruct), (2, BatchStruct), (3, Matrix), (7, Cache), (8, Lora)):
+            if lib.shoal_sizeof(index) != c.sizeof(struct):
+                raise LocalError(
+                    f"{path}: {struct.__name__}: expected {c.sizeof(struct)} bytes, found {lib.shoal_sizeof(index)}"
+                )
+        self.scratch_bytes = int(lib.shoal_sizeof(4))
+        self.block8_bytes = int(lib.shoal_sizeof(5))
+        self.product_bytes = int(lib.shoal_sizeof(6))
+        self.lanes = int(lib.shoal_sizeof(99))
+
+
+@cache
+def load(isa: str | None = None, cache_dir: Path | None = None) -> Library:
+    """The library for `isa`, built if need be. Raises Unsupported as `build.library_path` does."""
+    path = build.library_path(isa, cache_dir)
+    try:
+        return Library(path)
+    except OSError as error:
+        raise Unsupported(f"kernels: {path} could not be loaded: {error}; delete it to have it rebuilt") from error
+
+
+class Pool:
+    """Worker threads; the calling thread is one of `threads`. Two pools do not disturb one another."""
+
+    def __init__(self, library: Library, threads: int) -> None:
+        self._library = library
+        self.threads = threads
+        self.handle = library.c.shoal_pool_create(threads)
+        if not self.handle:
+            raise LocalError(f"could not start {threads} threads")
+
+    def close(self) -> None:
+        if self.handle:
+            self._library.c.shoal_pool_destroy(self.handle)
+            self.handle = None
+
+
+def aligned(size_bytes: int) -> np.ndarray:
+    """Zeroed bytes that start on a cache line; pages are not touched until used."""
+    raw = np.zeros(size_bytes + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + size_bytes]
+
+
+def pack(library: Library, storage: str, data: np.ndarray, rows: int, columns: int) -> tuple[Matrix, np.ndarray]:
+    """A matrix in the kernels' layout, and the memory it lies in (keep it alive).
+
+    data: uint8, rows x bytes per row, C-contiguous. Raises Unsupported for a shape the storage cannot have.
+    """
+    kind = STORAGES.index(storage)
+    memory = aligned(int(library.c.shoal_packed_bytes(kind, rows, columns)))
+    matrix = Matrix()
+    source = np.ascontiguousarray(data)
+    if library.c.shoal_pack(kind, source.ctypes.data, rows, columns, memory.ctypes.data, c.byref(matrix)):
+        raise Unsupported(f"kernels: {storage} rows need whole blocks, found {columns} columns")
+    return matrix, memory

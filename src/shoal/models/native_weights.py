@@ -1,0 +1,61 @@
+"""A checkpoint's weights in the kernels' layout: each packed once, at its first use, and shared by every later one."""
+
+from __future__ import annotations
+
+import ctypes
+
+import numpy as np
+
+from shoal.kernels.native import Library, Matrix, aligned, pack
+from shoal.kernels.quant import dequantize
+from shoal.models.tensors import BLOCK, Tensor, Weights
+
+FLOATS = ("F32", "F16", "BF16")
+
+
+class NativeWeights:
+    """Addresses of packed matrices and float32 vectors, kept alive by this object."""
+
+    def __init__(self, weights: Weights, library: Library) -> None:
+        self._weights, self._library = weights, library
+        self._matrices: dict[str, ctypes.Array] = {}
+        self._vectors: dict[str, np.ndarray] = {}
+        self._memory: list[np.ndarray] = []
+
+    @property
+    def size_bytes(self) -> int:
+        """Memory the packed weights take."""
+        return sum(memory.nbytes for memory in self._memory) + sum(v.nbytes for v in self._vectors.values())
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        return self._weights[name].shape
+
+    def is_quantized(self, name: str) -> bool:
+        return self._weights[name].storage not in FLOATS
+
+    def matrix(self, name: str) -> int:
+        """Address of the packed matrix, or of the first of a stack's (experts, rows, columns)."""
+        if name not in self._matrices:
+            self._matrices[name] = self._pack(self._weights[name])
+        return ctypes.addressof(self._matrices[name])
+
+    def vector(self, name: str) -> int:
+        """Address of a float32 copy of a norm weight or bias."""
+        if name not in self._vectors:
+            tensor = self._weights[name]
+            values = dequantize(tensor.storage, tensor.data.reshape(1, -1), tensor.shape[-1])
+            memory = aligned(values.nbytes).view(np.float32)
+            memory[:] = values.reshape(-1)
+            self._vectors[name] = memory
+        return int(self._vectors[name].ctypes.data)
+
+    def _pack(self, tensor: Tensor) -> ctypes.Array:
+        rows, columns = tensor.shape[-2:]
+        count = tensor.shape[0] if len(tensor.shape) == 3 else 1
+        block, width = BLOCK[tensor.storage]
+        data = tensor.data.reshape(count, rows, columns // block * width)
+        matrices = (Matrix * count)()
+        for index in range(count):
+            matrices[index], memory = pack(self._library, tensor.storage, data[index], rows, columns)
+            self._memory.append(memory)
+        return matrices
