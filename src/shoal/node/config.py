@@ -50,36 +50,54 @@ class NodeConfig:
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One field of NodeConfig. `parse` takes a string (environment, flag) or a TOML value; ValueError if unusable."""
+    """One field of NodeConfig. `parse` takes a string (environment, flag) or a TOML value; ValueError if unusable.
+
+    flag  what it is called on the command line; a list is given there one by one, so its flag is in the singular.
+    """
 
     name: str
     parse: Callable[[Any], Any]
     help: str
+    flag: str
     is_secret: bool = False
 
 
 OPTIONS = (
-    Option("home", values.path, "where models and compiled kernels are kept"),
-    Option("model", values.text, "catalogue name, stored name, GGUF file or folder"),
-    Option("adapters", values.pairs, "LoRA adapters: name=folder, several by commas; a table in the file"),
-    Option("device", values.choice("auto", "cpu", "cuda"), "auto, cpu or cuda"),
-    Option("kernels", values.choice("auto", "native", "torch"), "auto, native (C) or torch"),
-    Option("threads", values.optional(values.integer(1, 4096)), "CPU threads; auto: one per core"),
-    Option("context_length", values.optional(values.integer(16, 2**24)), "tokens; auto: the model's own"),
-    Option("block_size", values.integer(1, 1024), "tokens in one block of the KV cache"),
-    Option("kv_type", values.choice("f16", "f32"), "numbers in the KV cache: f16 or f32"),
-    Option("kv_memory", values.optional(values.size(1 << 20)), 'size of the KV cache, as "2GiB"; auto: by memory'),
-    Option("prefix_cache", values.boolean, "reuse the cache of prompts that begin alike"),
-    Option("max_running", values.integer(1, 4096), "requests computed at once"),
-    Option("max_waiting", values.integer(0, 1_000_000), "requests queued before new ones get 429"),
-    Option("max_batch_tokens", values.integer(1, 1_000_000), "tokens in one forward step"),
-    Option("host", values.text, "address to listen on; 0.0.0.0 for all"),
-    Option("port", values.integer(0, 65535), "port to listen on; 0: any free one"),
-    Option("api_keys", values.texts, "keys of which clients must send one; none: no check", is_secret=True),
-    Option("cors_origins", values.texts, "web origins that may call from a browser"),
-    Option("allowed_hosts", values.texts, "extra names clients may call this server by (Host header)"),
-    Option("max_body", values.size(1024), 'largest request body, as "4MB"'),
-    Option("log_format", values.choice("text", "json"), "text or json"),
-    Option("otel", values.boolean, "export OpenTelemetry traces (needs the otel extra)"),
+    Option("home", values.path, "where models and compiled kernels are kept", "--home"),
+    Option("model", values.text, "catalogue name, stored name, GGUF file or folder", "--model"),
+    Option("adapters", values.pairs, "LoRA adapter as name=folder", "--adapter"),
+    Option("device", values.choice("auto", "cpu", "cuda"), "auto, cpu or cuda", "--device"),
+    Option("kernels", values.choice("auto", "native", "torch"), "auto, native (C) or torch", "--kernels"),
+    Option("threads", values.optional(values.integer(1, 4096)), "CPU threads; auto: one per core", "--threads"),
+    Option(
+        "context_length",
+        values.optional(values.integer(16, 2**24)),
+        "tokens; auto: the model's own",
+        "--context-length",
+    ),
+    Option("block_size", values.integer(1, 1024), "tokens in one block of the KV cache", "--block-size"),
+    Option("kv_type", values.choice("f16", "f32"), "numbers in the KV cache: f16 or f32", "--kv-type"),
+    Option(
+        "kv_memory",
+        values.optional(values.size(1 << 20)),
+        'size of the KV cache, as "2GiB"; auto: by memory',
+        "--kv-memory",
+    ),
+    Option("prefix_cache", values.boolean, "reuse the cache of prompts that begin alike", "--prefix-cache"),
+    Option("max_running", values.integer(1, 4096), "requests computed at once", "--max-running"),
+    Option("max_waiting", values.integer(0, 1_000_000), "requests queued before new ones get 429", "--max-waiting"),
+    Option("max_batch_tokens", values.integer(1, 1_000_000), "tokens in one forward step", "--max-batch-tokens"),
+    Option("host", values.text, "address to listen on; 0.0.0.0 for all", "--host"),
+    Option("port", values.integer(0, 65535), "port to listen on; 0: any free one", "--port"),
+    Option(
+        "api_keys", values.texts, "keys of which clients must send one; none: no check", "--api-key", is_secret=True
+    ),
+    Option("cors_origins", values.texts, "web origins that may call from a browser", "--cors-origin"),
+    Option(
+        "allowed_hosts", values.texts, "extra names clients may call this server by (Host header)", "--allowed-host"
+    ),
+    Option("max_body", values.size(1024), 'largest request body, as "4MB"', "--max-body"),
+    Option("log_format", values.choice("text", "json"), "text or json", "--log-format"),
+    Option("otel", values.boolean, "export OpenTelemetry traces (needs the otel extra)", "--otel"),
 )
 """In the order of the fields, checked by a test."""

@@ -75,10 +75,10 @@ def _environment(environment: Mapping[str, str]) -> Iterator[Found]:
 
 
 def _flags(flags: Mapping[str, Any]) -> Iterator[Found]:
+    names = {option.name: option.flag for option in OPTIONS}
     for name, value in flags.items():
-        if value is not None:
-            flag = "--" + name.replace("_", "-")
-            yield name, value, flag, flag
+        if value is not None and value != []:
+            yield name, value, names[name], names[name]
 
 
 def _unknown(kind: str, name: str, known: Iterable[str]) -> str:

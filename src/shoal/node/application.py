@@ -1,0 +1,39 @@
+"""The tree of commands, and the two options that belong to all of them."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from shoal import __version__
+from shoal.node.commands import bench, chat, config, doctor, models, run, up
+
+app = typer.Typer(
+    name="shoal",
+    help="Serve, chat with and inspect language models on this machine.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _show_version(value: bool) -> None:
+    if value:
+        typer.echo(f"shoal {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Say it.")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    """Serve, chat with and inspect language models on this machine."""
+    # Both are handled before this runs: --version by its callback, --debug by `main`, anywhere on the line.
+
+
+for command in (up.up, chat.chat, run.run, bench.bench, doctor.doctor, config.config):
+    app.command()(command)
+app.add_typer(models.app, name="models")

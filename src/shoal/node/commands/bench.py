@@ -1,0 +1,4 @@
+"""`shoal bench`: serve."""
+
+
+def bench(): ...

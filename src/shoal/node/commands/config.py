@@ -1,0 +1,41 @@
+"""`shoal config`: every value in force, and where it came from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from shoal.node.config import OPTIONS
+from shoal.node.config_sources import Loaded
+from shoal.node.flags import ENGINE, SERVER, configured
+from shoal.node.terminal import write_json, write_table
+
+
+@configured(*ENGINE, *SERVER)
+def config(loaded: Loaded, as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False) -> None:
+    """Show each configuration value and where it came from: default, file, environment or flag."""
+    shown = {option.name: _shown(option.is_secret, getattr(loaded.config, option.name)) for option in OPTIONS}
+    if as_json:
+        write_json({name: {"value": value, "origin": loaded.origins[name]} for name, value in shown.items()})
+        return
+    write_table(("option", "value", "from"), [(name, _text(shown[name]), loaded.origins[name]) for name in shown])
+
+
+def _shown(is_secret: bool, value: Any) -> Any:
+    """Secrets are counted, never shown."""
+    if is_secret:
+        return [f"hidden ({len(item)} characters)" for item in value]
+    return value
+
+
+def _text(value: Any) -> str:
+    match value:
+        case None:
+            return "auto"
+        case bool():
+            return str(value).lower()
+        case list() | tuple():
+            return ", ".join("=".join(item) if isinstance(item, tuple) else item for item in value) or "none"
+        case _:
+            return str(value)

@@ -1,0 +1,4 @@
+"""`shoal doctor`: serve."""
+
+
+def doctor(): ...

@@ -1,0 +1,4 @@
+"""`shoal up`: serve."""
+
+
+def up(): ...
