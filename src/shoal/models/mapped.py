@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import mmap
+import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
@@ -19,6 +21,7 @@ MAX_JSON_BYTES = 64 * 2**20
 def map_file(path: str | Path) -> np.ndarray:
     """uint8 (file size,), read-only. BadWeights if there is no such file, it cannot be read, or it is empty."""
     try:
+        _check_regular(path)
         with open(path, "rb") as file:
             if file.seek(0, 2) == 0:
                 raise BadWeights(str(path), "file", "weights", "an empty file")
@@ -30,6 +33,7 @@ def map_file(path: str | Path) -> np.ndarray:
 def read_text(path: Path, limit: int = MAX_JSON_BYTES) -> str:
     """The file's UTF-8 text. BadWeights if it cannot be read, is longer than `limit` bytes or not UTF-8."""
     try:
+        _check_regular(path)
         with open(path, "rb") as file:
             data = file.read(limit + 1)
     except (OSError, ValueError) as error:
@@ -46,11 +50,11 @@ def parse_object(text: str | bytes, file: str, field: str) -> dict[str, Any]:
     """The JSON object in `text`, each key once. BadWeights for anything else."""
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        found = dict(pairs)
-        if len(found) != len(pairs):
-            names = [name for name, _ in pairs]
-            twice = next(name for name in names if names.count(name) > 1)
-            raise BadWeights(file, f"{field} {twice}", "each key once", "a second value")
+        found: dict[str, Any] = {}
+        for key, item in pairs:
+            if key in found:
+                raise BadWeights(file, f"{field} {key}", "each key once", "a second value")
+            found[key] = item
         return found
 
     def not_finite(word: str) -> NoReturn:
@@ -68,6 +72,12 @@ def parse_object(text: str | bytes, file: str, field: str) -> dict[str, Any]:
 def read_json(path: Path) -> Mapping[str, Any]:
     """The JSON object in the file. BadWeights as above."""
     return parse_object(read_text(path), str(path), "JSON")
+
+
+def _check_regular(path: str | Path) -> None:
+    """Opening a pipe would wait for a writer. OSError where there is nothing."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        raise BadWeights(str(path), "file", "a regular file", "a directory, pipe or device")
 
 
 def _reason(error: OSError | ValueError) -> str:
