@@ -55,7 +55,7 @@ def read_adapter(path: str | Path) -> Adapter:
     rank, scaling = _read_config(folder / "adapter_config.json")
     weights = folder / "adapter_model.safetensors"
     halves: dict[str, dict[str, np.ndarray]] = {}
-    for key, tensor in read_safetensors(weights).items():
+    for key, tensor in read_safetensors(weights, lambda name: False).items():
         name, half = _canonical(key, str(weights))
         halves.setdefault(name, {})[half] = _to_float32(tensor)
     return Adapter(rank, scaling, {name: _pair(name, found, rank, str(weights)) for name, found in halves.items()})
