@@ -12,7 +12,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p && break; done)
 
 # Without a C compiler the torch backend computes instead of our kernels: the same answers, slower.
-COMPILER := $(shell command -v $${CC:-cc} || command -v gcc || command -v clang)
+COMPILER := $(shell command -v cc || command -v gcc || command -v clang)
 EXTRAS := $(if $(COMPILER),,[torch])
 
 .PHONY: up test lint bench docs clean

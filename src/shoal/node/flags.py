@@ -1,4 +1,4 @@
-"""Command-line flags. Those of configuration are made from its table, so that no flag differs from its key elsewhere."""
+"""Command-line flags. Those of configuration are made from its table, so that none differs from its key elsewhere."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def configured(*names: str) -> Callable[[Callable[..., None]], Callable[..., Non
 
         own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
         parameters = [*own, *(_parameter(option) for option in options)]
-        run.__signature__ = inspect.Signature(parameters)
+        run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
         run.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        del run.__wrapped__  # type: ignore[attr-defined]
+        del run.__wrapped__
         return run
 
     return decorate

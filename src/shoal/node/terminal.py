@@ -35,7 +35,15 @@ def write_json(value: Any) -> None:
 
 
 def write_table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    """A table for people; as wide as its contents when it is not a terminal that reads it."""
+    """A table for people: fitted to a terminal, or as wide as its contents for a pipe."""
+    if not sys.stdout.isatty():
+        widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]
+        lines = (
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in [columns, *rows]
+        )
+        sys.stdout.write("".join(line.rstrip() + "\n" for line in lines))
+        sys.stdout.flush()
+        return
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -43,8 +51,7 @@ def write_table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
     table = Table(*columns, box=None, pad_edge=False, header_style="bold")
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
-    console = Console(width=None if sys.stdout.isatty() else 200, soft_wrap=False, highlight=False)
-    console.print(table)
+    Console(highlight=False).print(table)
 
 
 @contextmanager
