@@ -28,8 +28,8 @@ class Op(c.Structure):
 
     _fields_ = (
         ("code", c.c_int32), ("in1", c.c_int32), ("in2", c.c_int32), ("out", c.c_int32), ("columns", c.c_int32),
-        ("heads", c.c_int32), ("flags", c.c_int32), ("layer", c.c_int32), ("count", c.c_int32), ("on_outputs", c.c_int32),
-        ("outs", c.c_int32 * 3), ("adds", c.c_int32 * 3), ("targets", c.c_int32 * 3),
+        ("heads", c.c_int32), ("flags", c.c_int32), ("layer", c.c_int32), ("count", c.c_int32),
+        ("on_outputs", c.c_int32), ("outs", c.c_int32 * 3), ("adds", c.c_int32 * 3), ("targets", c.c_int32 * 3),
         ("f", c.c_float), ("g", c.c_float), ("p", c.c_void_p), ("p2", c.c_void_p),
         ("weights", c.c_void_p * 3), ("biases", c.c_void_p * 3),
     )  # fmt: skip
@@ -45,7 +45,8 @@ class Cache(c.Structure):
 class BatchStruct(c.Structure):
     _fields_ = (
         ("tokens", c.c_void_p), ("positions", c.c_void_p), ("slots", c.c_void_p), ("query_start", c.c_void_p),
-        ("context_lens", c.c_void_p), ("block_tables", c.c_void_p), ("adapters", c.c_void_p), ("output_rows", c.c_void_p),
+        ("context_lens", c.c_void_p), ("block_tables", c.c_void_p), ("adapters", c.c_void_p),
+        ("output_rows", c.c_void_p),
         ("rows", c.c_int32), ("seqs", c.c_int32), ("max_blocks", c.c_int32), ("outputs", c.c_int32),
         ("tap_layer", c.c_int32), ("has_adapters", c.c_int32),
     )  # fmt: skip

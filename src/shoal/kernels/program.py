@@ -95,11 +95,11 @@ class Recorder:
 
 @dataclass(frozen=True, slots=True)
 class Lowered:
-    """Records ready to run. `columns[b]` elements per row of buffer b; `slots[v]` the buffer of value v."""
+    """Records ready to run. `columns[b]` elements per row of buffer b; `result` the buffer of the result."""
 
     ops: Sequence[Op]
     columns: tuple[int, ...]
-    slots: dict[int, int]
+    result: int
 
 
 def lower(recorder: Recorder, result: int) -> Lowered:
@@ -107,7 +107,7 @@ def lower(recorder: Recorder, result: int) -> Lowered:
     nodes, alias = _fold_additions(recorder.nodes)
     nodes = _place_quantization(nodes)
     slots, columns = _assign_buffers(nodes, alias, recorder.columns, result)
-    return Lowered([_record(node, slots) for node in nodes], tuple(columns), slots)
+    return Lowered([_record(node, slots) for node in nodes], tuple(columns), slots[result])
 
 
 def _last_uses(nodes: Sequence[Node]) -> dict[int, int]:

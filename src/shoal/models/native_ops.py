@@ -18,13 +18,14 @@ class NativeOps:
     """`Ops[int]`: an activation is the number of a value in `recorder`.
 
     targets  weight name -> its number in the adapter table, in order of first use.
+    tables   rope tables the program points into: keep them alive.
     """
 
     def __init__(self, config: ModelConfig, weights: NativeWeights, max_positions: int) -> None:
         self.recorder = Recorder()
         self.targets: dict[str, int] = {}
         self._config, self._weights = config, weights
-        self._tables = [rope_table(config, kind, max_positions) for kind in range(len(config.rope_kinds))]
+        self.tables = [rope_table(config, kind, max_positions) for kind in range(len(config.rope_kinds))]
 
     def embed(self, weight: str, scale: float = 1.0) -> int:
         width = self._weights.shape(weight)[1]
@@ -36,7 +37,9 @@ class NativeOps:
 
     def head_norm(self, x: int, weight: str, eps: float, num_heads: int) -> int:
         width = self._columns(x)
-        node = Node(Code.HEAD_NORM, (x,), (), width // num_heads, heads=num_heads, p=self._weights.vector(weight), f=eps)
+        node = Node(
+            Code.HEAD_NORM, (x,), (), width // num_heads, heads=num_heads, p=self._weights.vector(weight), f=eps
+        )
         return self._one(node, width)
 
     def linear(self, x: int, weights: Sequence[str], biases: Sequence[str | None] = ()) -> tuple[int, ...]:
@@ -48,7 +51,7 @@ class NativeOps:
 
     def rope(self, x: int, num_heads: int, kind: int) -> int:
         head_dim = self._columns(x) // num_heads
-        table = self._tables[kind]
+        table = self.tables[kind]
         node = Node(Code.ROPE, (x,), (), head_dim, heads=num_heads, count=table.shape[1], p=int(table.ctypes.data))
         return self._one(node, self._columns(x))
 
@@ -94,15 +97,14 @@ class NativeOps:
 
     def _products(self, x: int, weights: Sequence[str], biases: Sequence[str | None], on_outputs: bool) -> list[int]:
         outs = [self.recorder.value(self._weights.shape(name)[0]) for name in weights]
-        self.recorder.add(
-            Node(
-                Code.PRODUCTS, (x,), tuple(outs), self._columns(x), on_outputs=on_outputs, count=len(weights),
-                is_quantized=self._weights.is_quantized(weights[0]), adds=(False,) * len(weights),
-                targets=tuple(self.targets.setdefault(name, len(self.targets)) for name in weights),
-                weights=tuple(self._weights.matrix(name) for name in weights),
-                biases=tuple(self._weights.vector(name) if name else 0 for name in biases),
-            )  # fmt: skip
-        )
+        node = Node(
+            Code.PRODUCTS, (x,), tuple(outs), self._columns(x), on_outputs=on_outputs, count=len(weights),
+            is_quantized=self._weights.is_quantized(weights[0]), adds=(False,) * len(weights),
+            targets=tuple(self.targets.setdefault(name, len(self.targets)) for name in weights),
+            weights=tuple(self._weights.matrix(name) for name in weights),
+            biases=tuple(self._weights.vector(name) if name else 0 for name in biases),
+        )  # fmt: skip
+        self.recorder.add(node)
         return outs
 
     def _one(self, node: Node, columns: int) -> int:

@@ -18,7 +18,7 @@ class NativeWeights:
 
     def __init__(self, weights: Weights, library: Library) -> None:
         self._weights, self._library = weights, library
-        self._matrices: dict[str, ctypes.Array] = {}
+        self._matrices: dict[str, ctypes.Array[Matrix]] = {}
         self._vectors: dict[str, np.ndarray] = {}
         self._memory: list[np.ndarray] = []
 
@@ -49,7 +49,7 @@ class NativeWeights:
             self._vectors[name] = memory
         return int(self._vectors[name].ctypes.data)
 
-    def _pack(self, tensor: Tensor) -> ctypes.Array:
+    def _pack(self, tensor: Tensor) -> ctypes.Array[Matrix]:
         rows, columns = tensor.shape[-2:]
         count = tensor.shape[0] if len(tensor.shape) == 3 else 1
         block, width = BLOCK[tensor.storage]

@@ -1,0 +1,194 @@
+"""Runs a lowered program: owns its buffers, its cache of keys and values, its threads and its adapter table.
+
+Rules that stay true in this file:
+- every array C reads is an attribute of this object, so it outlives the call;
+- buffers grow before a step, never during one.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from shoal.kernels.native import BatchStruct, Library, Lora, Op, Pool, ProgramStruct, aligned
+from shoal.kernels.program import Lowered
+
+
+class Rows(Protocol):
+    """The arrays of one step, as `models.batch.Batch` describes them; every one is int32."""
+
+    tokens: np.ndarray
+    positions: np.ndarray
+    slots: np.ndarray
+    query_start: np.ndarray
+    context_lens: np.ndarray
+    block_tables: np.ndarray
+    adapters: np.ndarray
+    output_rows: np.ndarray
+    tap_layer: int
+
+
+@dataclass(frozen=True, slots=True)
+class CacheShape:
+    """num_blocks blocks of block_size positions in each of num_layers layers; elements are halves or floats."""
+
+    num_layers: int
+    num_blocks: int
+    block_size: int
+    num_kv_heads: int
+    head_dim: int
+    is_half: bool
+
+    @property
+    def layer_bytes(self) -> int:
+        """Of the keys, and again of the values."""
+        return self.num_blocks * self.block_size * self.num_kv_heads * self.head_dim * (2 if self.is_half else 4)
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertShape:
+    num_experts: int
+    per_token: int
+    hidden_size: int
+    ffn_size: int
+
+
+class Executor:
+    """One program on one pool of threads. Not thread-safe: one caller, one step at a time.
+
+    hidden_size  elements per row of a tap; num_targets  products an adapter may change.
+    """
+
+    def __init__(
+        self, library: Library, lowered: Lowered, cache: CacheShape, *, threads: int, hidden_size: int,
+        num_targets: int = 0, max_adapters: int = 0, experts: ExpertShape | None = None,
+    ) -> None:  # fmt: skip
+        self._library, self._lowered, self._cache, self._experts = library, lowered, cache, experts
+        self._hidden_size, self._num_targets = hidden_size, num_targets
+        self._pool = Pool(library, threads)
+        self._ops = (Op * len(lowered.ops))(*lowered.ops)
+        self._columns = np.array(lowered.columns, np.int32)
+        self._keys, self._values = (aligned(cache.layer_bytes * cache.num_layers) for _ in "kv")
+        self._loras = (Lora * max(max_adapters * num_targets, 1))()
+        self._adapters: dict[int, list[np.ndarray]] = {}
+        self._scratch = aligned(library.scratch_bytes * threads)
+        self._batch, self._program = BatchStruct(), ProgramStruct()
+        self._arrays: list[np.ndarray] = []
+        self._rows = self._outputs = self._tapped = 0
+        self._point()
+        self._reserve(64, 8)
+
+    @property
+    def threads(self) -> int:
+        return self._pool.threads
+
+    @property
+    def adapter_slots(self) -> frozenset[int]:
+        """Slots that hold an adapter."""
+        return frozenset(self._adapters)
+
+    def run(self, rows: Rows) -> np.ndarray:
+        """One step; the result's rows (output_rows, columns) in float32, valid until the next step."""
+        self._reserve(len(rows.tokens), len(rows.output_rows))
+        self._fill(rows)
+        self._library.c.shoal_run(self._pool.handle, ctypes.byref(self._program))
+        outputs = len(rows.output_rows)
+        self._tapped = outputs if rows.tap_layer >= 0 else 0
+        columns = self._lowered.columns[self._lowered.result]
+        result: np.ndarray = self._buffers[self._lowered.result][: outputs * columns]
+        return result.reshape(outputs, columns)
+
+    def taps(self) -> np.ndarray:
+        """float32 (output_rows, hidden): the residual stream the last step's `tap_layer` asked for; else no rows."""
+        return self._tap[: self._tapped * self._hidden_size].reshape(self._tapped, self._hidden_size)
+
+    def copy_blocks(self, pairs: Sequence[tuple[int, int]]) -> None:
+        """Copy whole blocks of every layer, (source, destination) each, in order."""
+        flat = np.array(pairs, np.int32).reshape(-1, 2)
+        kv = ctypes.byref(self._program.kv)
+        cache = self._cache
+        self._library.c.shoal_copy_blocks(kv, cache.num_layers, cache.num_blocks, flat.ctypes.data, len(flat))
+
+    def set_adapter(self, slot: int, scale: float, pairs: dict[int, tuple[np.ndarray, np.ndarray]]) -> None:
+        """Fill a slot: target number -> A float32 (rank, in), B float32 (out, rank). The delta is scale * B A."""
+        self.drop_adapter(slot)
+        kept = self._adapters.setdefault(slot, [])
+        for target, (a, b) in pairs.items():
+            down, up = np.ascontiguousarray(a, np.float32), np.ascontiguousarray(b.T, np.float32)
+            kept += [down, up]
+            entry = self._loras[slot * self._num_targets + target]
+            entry.a, entry.b, entry.rank, entry.scale = down.ctypes.data, up.ctypes.data, len(down), scale
+
+    def drop_adapter(self, slot: int) -> None:
+        """Empty a slot; nothing happens when it is empty."""
+        if self._adapters.pop(slot, None) is not None:
+            for target in range(self._num_targets):
+                self._loras[slot * self._num_targets + target] = Lora()
+
+    def close(self) -> None:
+        """Stop the threads. Closing twice is harmless; a step afterwards is not allowed."""
+        self._pool.close()
+
+    def _point(self) -> None:
+        """Everything in the C structures that never changes."""
+        program, kv, cache = self._program, self._program.kv, self._cache
+        kv.block_size, kv.kv_heads, kv.head_dim = cache.block_size, cache.num_kv_heads, cache.head_dim
+        kv.is_half, kv.layer_bytes = cache.is_half, cache.layer_bytes
+        kv.k, kv.v = self._keys.ctypes.data, self._values.ctypes.data
+        program.ops, program.num_ops = ctypes.addressof(self._ops), len(self._ops)
+        program.num_targets, program.loras = self._num_targets, ctypes.addressof(self._loras)
+        program.columns, program.scratch = self._columns.ctypes.data, self._scratch.ctypes.data
+        program.b = ctypes.addressof(self._batch)
+
+    def _reserve(self, rows: int, outputs: int) -> None:
+        """Make room for a step of `rows` rows and `outputs` output rows."""
+        if rows <= self._rows and outputs <= self._outputs:
+            return
+        self._rows, self._outputs = max(rows, self._rows), max(outputs, self._outputs)
+        rows, result, columns = max(self._rows, self._outputs), self._lowered.result, self._lowered.columns
+        self._buffers = [
+            aligned(4 * width * (self._outputs if slot == result else rows)).view(np.float32)
+            for slot, width in enumerate(columns)
+        ]
+        widest = max(width for slot, width in enumerate(columns) if slot != result)
+        self._quantized = aligned(rows * (widest // 32 + 1) * self._library.block8_bytes)
+        self._pointers = np.array([buffer.ctypes.data for buffer in self._buffers], np.uint64)
+        self._tap = aligned(4 * self._outputs * self._hidden_size).view(np.float32)
+        program = self._program
+        program.buffers, program.a = self._pointers.ctypes.data, self._quantized.ctypes.data
+        program.tap = self._tap.ctypes.data
+        if self._experts is not None:
+            self._reserve_experts(rows, self._experts)
+
+    def _reserve_experts(self, rows: int, shape: ExpertShape) -> None:
+        picked, blocks = rows * shape.per_token, max(shape.hidden_size, shape.ffn_size) // 32 + 1
+        sizes = {
+            "chosen": 4 * picked, "place": 4 * picked, "weight": 4 * picked, "starts": 8 * (shape.num_experts + 2),
+            "a": picked * blocks * self._library.block8_bytes, "x": 4 * picked * shape.hidden_size,
+            "gate": 4 * picked * shape.ffn_size, "up": 4 * picked * shape.ffn_size,
+            "down": 4 * picked * shape.hidden_size, "jobs": 2 * shape.num_experts * self._library.product_bytes,
+        }  # fmt: skip
+        self._expert_memory = {name: aligned(size) for name, size in sizes.items()}
+        for name, memory in self._expert_memory.items():
+            setattr(self._program.experts, name, memory.ctypes.data)
+
+    def _fill(self, rows: Rows) -> None:
+        struct = self._batch
+        arrays = {
+            "tokens": rows.tokens, "positions": rows.positions, "slots": rows.slots, "query_start": rows.query_start,
+            "context_lens": rows.context_lens, "block_tables": rows.block_tables, "output_rows": rows.output_rows,
+        }  # fmt: skip
+        struct.has_adapters = bool((rows.adapters >= 0).any())
+        if struct.has_adapters:
+            arrays["adapters"] = np.repeat(rows.adapters, np.diff(rows.query_start))
+        self._arrays = []
+        for name, array in arrays.items():
+            kept = np.ascontiguousarray(array, np.int32)
+            self._arrays.append(kept)
+            setattr(struct, name, kept.ctypes.data)
+        struct.rows, struct.seqs, struct.outputs = len(rows.tokens), len(rows.context_lens), len(rows.output_rows)
+        struct.max_blocks, struct.tap_layer = rows.block_tables.shape[1], rows.tap_layer
