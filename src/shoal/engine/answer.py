@@ -96,7 +96,7 @@ class Answer:
         return self._end("length", "")
 
     def prompt_echo(self, text: str, logprobs: tuple[TokenLogprob, ...] = ()) -> Chunk:
-        """The chunk that repeats the prompt, to be sent before any other. With `max_tokens` 0 it is the whole answer."""
+        """The chunk that repeats the prompt, to be sent before any other; with `max_tokens` 0 the whole answer."""
         if self._max_tokens <= 0:
             self._finish_reason = "length"
         return Chunk(index=self._index, text=text, logprobs=logprobs, finish_reason=self._finish_reason)

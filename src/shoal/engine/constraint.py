@@ -1,0 +1,165 @@
+"""Languages the output must belong to: llguidance decides, token by token, what may come next.
+
+`Grammars` belongs to one tokenizer and compiles; a `Matcher` is one choice's place in one grammar. Grammars come from
+clients: every step has a budget (see LIMITS), and a grammar that exceeds it is refused, not waited for.
+What this does not protect against: a grammar that is merely slow within its budget, about 30 ms for each token.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer
+
+from shoal.core.errors import InvalidRequest, LocalError, Unsupported
+from shoal.core.request import Constraint
+from shoal.models.tokenizer import Tokenizer
+
+MAX_GRAMMARS = 64
+"""Compiled grammars kept, the latest used; one takes tens of kilobytes, seldom megabytes."""
+
+MAX_SOURCE_CHARS = 256 * 1024
+"""Of a schema, expression or grammar. The slowest found of this size (5,000 properties) takes 1.4 s to compile."""
+
+LIMITS = {
+    "initial_lexer_fuel": 1_000_000,
+    "step_lexer_fuel": 200_000,
+    "step_max_items": 50_000,
+    "max_items_in_row": 2_000,
+    "max_lexer_states": 50_000,
+    "max_grammar_size": 500_000,
+    "verbose_errors": False,
+}
+"""llguidance's own defaults, about 20 ms to build and 15 ms a step, but for lexer states: 50,000 take up to 100 MB."""
+
+WHITESPACE = r"[\x20\x0A\x0D\x09]{1,32}"
+"""Between the tokens of JSON. Bounded: a small model indents for ever where the grammar lets it."""
+
+MAX_ERROR_CHARS = 500
+
+
+class Grammars:
+    """Compiles constraints for one tokenizer and remembers them. Safe to call from several threads."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        """Takes about 0.1 s per 50,000 tokens. Unsupported for a model that cannot end its output."""
+        if not tokenizer.eos_ids:
+            raise Unsupported("this model has no end token, so no constraint could ever end; use a model that has one")
+        self._tokenizer = LLTokenizer(_Vocabulary(tokenizer), eos_token=sorted(tokenizer.eos_ids))
+        self._eos_ids = tokenizer.eos_ids
+        self._compiled = lru_cache(MAX_GRAMMARS)(self._compile)
+
+    def matcher(self, constraint: Constraint, param: str = "response_format") -> Matcher:
+        """A matcher at the beginning. InvalidRequest, blaming `param`, for what no grammar can be made of.
+
+        A regular expression matches the whole output. JSON Schema keywords that cannot be honoured are refused.
+        """
+        try:
+            grammar = self._compiled(constraint)
+        except ValueError as error:
+            reason = str(error).removesuffix("<non-verbose/>").strip()[:MAX_ERROR_CHARS]
+            raise InvalidRequest(
+                f"{param}: cannot make a grammar of this {constraint.kind}: {reason}", param
+            ) from error
+        return Matcher(grammar.deep_copy(), self._tokenizer.vocab_size, self._eos_ids, param)
+
+    def _compile(self, constraint: Constraint) -> LLMatcher:
+        """A matcher never moved from the beginning, its first mask computed. ValueError in llguidance's words."""
+        if len(constraint.value) > MAX_SOURCE_CHARS:
+            raise ValueError(f"expected at most {MAX_SOURCE_CHARS} characters, found {len(constraint.value)}")
+        matcher = LLMatcher(self._tokenizer, _grammar(constraint), log_level=0, limits=LLParserLimits(**LIMITS))
+        if matcher.is_error():
+            raise ValueError(matcher.get_error())
+        matcher.compute_bitmask()
+        if matcher.is_error():
+            raise ValueError(f"no output can begin as it wants, or finding out takes too long ({matcher.get_error()})")
+        return matcher
+
+
+class Matcher:
+    """A place in a grammar. The model's end tokens are allowed where the output is complete, and nothing after them."""
+
+    def __init__(self, inner: LLMatcher, vocab_size: int, eos_ids: frozenset[int], param: str) -> None:
+        self._inner = inner
+        self._vocab_size = vocab_size
+        self._eos_ids = eos_ids
+        self._param = param
+        self._has_ended = False  # llguidance forgets end tokens when it rolls back, so it never hears of them
+
+    def mask(self) -> np.ndarray:
+        """bool (vocab_size,): what may come next; a fresh array. InvalidRequest when the step's budget is spent."""
+        bits = np.zeros((self._vocab_size + 31) // 32, np.uint32)
+        self._inner.unsafe_compute_mask_ptr(bits.ctypes.data, bits.nbytes)
+        self._check()
+        return np.unpackbits(bits.view(np.uint8), count=self._vocab_size, bitorder="little").view(np.bool_)
+
+    def accept(self, token: int) -> None:
+        """Move on by `token`. LocalError, and no move, for one that `mask` does not allow."""
+        if token in self._eos_ids:
+            is_allowed = not self._has_ended and (self._inner.is_accepting() or bool(self.mask()[token]))
+            self._has_ended = self._has_ended or is_allowed
+        else:
+            is_allowed = not self._has_ended and self._inner.try_consume_tokens([token]) == 1
+            self._check()
+        if not is_allowed:
+            raise LocalError(f"token {token} is not allowed here by the constraint; sample under `mask`")
+
+    def rollback(self, n: int) -> None:
+        """Undo the last n accepted tokens. LocalError for more than there were."""
+        if n == 0:
+            return
+        is_undone = self._inner.rollback(n - self._has_ended)
+        self._has_ended = False
+        if not is_undone:
+            raise LocalError(f"cannot undo {n} tokens of a constraint: {self._inner.get_error()}")
+
+    def fork(self) -> Matcher:
+        """An independent matcher at the same place."""
+        twin = Matcher(self._inner.deep_copy(), self._vocab_size, self._eos_ids, self._param)
+        twin._has_ended = self._has_ended
+        return twin
+
+    @property
+    def is_accepting(self) -> bool:
+        """Whether the output so far belongs to the language."""
+        return self._has_ended or bool(self._inner.is_accepting())
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether nothing but an end token may follow."""
+        return self._has_ended or bool(self._inner.is_stopped())
+
+    def _check(self) -> None:
+        if self._inner.is_error():
+            reason = self._inner.get_error().removesuffix("<non-verbose/>").strip()[:MAX_ERROR_CHARS]
+            raise InvalidRequest(f"{self._param}: the grammar is too complex to follow: {reason}", self._param)
+
+
+class _Vocabulary:
+    """What llguidance asks of a tokenizer, duck-typed by the attribute names it reads."""
+
+    is_tokenizer_wrapper = True
+    bos_token_id = None
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        ids = range(tokenizer.vocab_size)
+        self._tokenizer = tokenizer
+        self.eos_token_id = min(tokenizer.eos_ids)
+        self.special_token_ids = [token for token in ids if tokenizer.is_special(token)]
+        self.tokens = [tokenizer.token_bytes(token) for token in ids]
+
+    def __call__(self, text: str) -> list[int]:
+        """Ids of `text` in the middle of an output: some tokenizers put a space in front of a text that begins one."""
+        return self._tokenizer.encode_parts((self.eos_token_id, text))[1:]
+
+
+def _grammar(constraint: Constraint) -> str:
+    match constraint.kind:
+        case "json_schema":
+            defaults = {"whitespace_pattern": WHITESPACE}
+            return str(LLMatcher.grammar_from_json_schema(constraint.value, defaults=defaults))
+        case "regex":
+            return str(LLMatcher.grammar_from_regex(constraint.value))
+        case "lark":
+            return str(LLMatcher.grammar_from_lark(constraint.value))
