@@ -70,7 +70,7 @@ class Tokenizer:
         return ids
 
     def add_special(self, ids: list[int]) -> list[int]:
-        """`ids` with the begin token in front (unless it is there) and the end token behind, if the model wants them."""
+        """`ids` with the begin token in front (unless it is there) and the end token behind, if the model wants any."""
         if self.adds_bos and self.bos_id is not None and ids[:1] != [self.bos_id]:
             ids = [self.bos_id, *ids]
         if self.adds_eos and self.eos_id is not None:
