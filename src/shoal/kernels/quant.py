@@ -161,7 +161,7 @@ def _pack(values: np.ndarray, header: list[Floats], quants: Bytes) -> Bytes:
 
 def _nibbles(levels: Floats) -> Bytes:
     """Element i in the low half of byte i, element i + 16 in its high half: uint8 (blocks, 16)."""
-    clipped = np.trunc(levels).astype(np.uint8).clip(0, 15)
+    clipped: Bytes = np.trunc(levels).astype(np.uint8).clip(0, 15)
     return clipped[:, :16] | (clipped[:, 16:] << np.uint8(4))
 
 

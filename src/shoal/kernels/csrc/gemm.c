@@ -7,7 +7,7 @@ typedef struct {
   int8_t q[32];
 } block8;
 
-// Largest magnitude maps to 127, rounding to nearest even.
+// Largest magnitude maps to 127, rounding to nearest even. A block too small for its scale to be a normal float is zero.
 static void quantize_row(const float *x, int columns, block8 *out) {
   for (int b = 0; b < columns / 32; b++, x += 32, out++) {
     vf top = vf_set1(0);
@@ -15,7 +15,9 @@ static void quantize_row(const float *x, int columns, block8 *out) {
       vf v = vf_load(x + i);
       top = vf_max(top, vf_max(v, -v));
     }
-    float d = vf_hmax(top) / 127.0f, inverse = d > 0 ? 1.0f / d : 0.0f;
+    float d = vf_hmax(top) / 127.0f, inverse = 0;
+    if (d >= 0x1p-126f) inverse = 1.0f / d;
+    else d = 0;
     int32_t sum = 0;
     vf magic = vf_set1(12582912.0f);
     for (int i = 0; i < 32; i += LANES) {

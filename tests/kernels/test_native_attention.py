@@ -1,0 +1,138 @@
+"""Paged attention in C against plain attention in float64, and against itself under every way of cutting the work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import native_harness as harness
+import numpy as np
+import pytest
+from native_harness import ISAS, Step
+
+from shoal.kernels import native
+from shoal.kernels.executor import CacheShape, Executor
+from shoal.kernels.program import Code, Node, Recorder
+
+
+@dataclass(frozen=True)
+class Case:
+    heads: int = 6
+    kv_heads: int = 2
+    dim: int = 32
+    block_size: int = 16
+    window: int = 0
+    softcap: float = 0.0
+    is_half: bool = False
+
+
+CASES = [
+    Case(),
+    Case(is_half=True),
+    Case(heads=1, kv_heads=1, dim=16),
+    Case(heads=8, kv_heads=1, dim=64, block_size=32),
+    Case(window=5),
+    Case(window=70, block_size=48),
+    Case(softcap=2.0, dim=48),
+    Case(heads=4, kv_heads=4, dim=256),
+    Case(heads=66, kv_heads=1, dim=16),
+]
+
+
+class Attention:
+    """A program that writes keys and values and attends; row r of q, k and v is row r of three tables."""
+
+    def __init__(self, library: native.Library, case: Case, tables: list[np.ndarray], num_blocks: int) -> None:
+        self.case = case
+        self.weights, recorder = harness.Weights(library), Recorder()
+        values = [recorder.value(table.shape[1]) for table in tables]
+        for value, table in zip(values, tables, strict=True):
+            address = self.weights.floats(table)
+            recorder.add(Node(Code.EMBED, (), (value,), table.shape[1], weights=(address,), f=1.0))
+        out = recorder.value(tables[0].shape[1])
+        recorder.add(Node(Code.WRITE_KV, (values[1], values[2]), (), tables[1].shape[1], layer=1))
+        recorder.add(Node(Code.ATTENTION, (values[0],), (out,), tables[0].shape[1], heads=case.heads, layer=1,
+                          count=case.window, f=case.dim**-0.5, g=case.softcap))  # fmt: skip
+        gathered = recorder.value(tables[0].shape[1])
+        recorder.add(Node(Code.GATHER, (out,), (gathered,), tables[0].shape[1], on_outputs=True))
+        cache = CacheShape(2, num_blocks, case.block_size, case.kv_heads, case.dim, case.is_half)
+        self.executor: Executor = harness.executor(library, recorder, gathered, cache)
+
+    def run(self, pieces: list[tuple[int, int, int, list[int]]]) -> np.ndarray:
+        """pieces: (first table row, start position, count, blocks) of each sequence."""
+        block = self.case.block_size
+        rows = np.concatenate([np.arange(row, row + count) for row, _, count, _ in pieces])
+        positions = np.concatenate([np.arange(start, start + count) for _, start, count, _ in pieces])
+        owner = np.repeat(np.arange(len(pieces)), [count for _, _, count, _ in pieces])
+        widest = max(len(blocks) for *_, blocks in pieces)
+        tables = np.array([blocks + [0] * (widest - len(blocks)) for *_, blocks in pieces], np.int32)
+        slots = tables[owner, positions // block] * block + positions % block
+        starts = np.concatenate([[0], np.cumsum([count for _, _, count, _ in pieces])])
+        ends = np.array([start + count for _, start, count, _ in pieces])
+        step = Step(*(array.astype(np.int32) for array in (rows, positions, slots, starts, ends)), tables,
+                    np.full(len(pieces), -1, np.int32), np.arange(len(rows), dtype=np.int32))  # fmt: skip
+        return self.executor.run(step).copy()
+
+
+def plain(case: Case, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Causal attention of one whole sequence in float64: (length, heads * dim)."""
+    length = len(q)
+    cast = (lambda x: x.astype(np.float16).astype(np.float64)) if case.is_half else (lambda x: x.astype(np.float64))
+    queries = q.astype(np.float64).reshape(length, case.heads, case.dim)
+    keys, values = (cast(x).reshape(length, case.kv_heads, case.dim) for x in (k, v))
+    group = case.heads // case.kv_heads
+    scores = np.einsum("qhd,khd->hqk", queries, np.repeat(keys, group, 1)) * case.dim**-0.5
+    if case.softcap:
+        scores = case.softcap * np.tanh(scores / case.softcap)
+    at = np.arange(length)
+    seen = at[None, :] <= at[:, None]
+    if case.window:
+        seen &= at[None, :] > at[:, None] - case.window
+    scores = np.where(seen, scores, -np.inf)
+    weights = np.exp(scores - scores.max(2, keepdims=True))
+    weights /= weights.sum(2, keepdims=True)
+    return np.einsum("hqk,khd->qhd", weights, np.repeat(values, group, 1)).reshape(length, -1)
+
+
+def tables_for(case: Case, rows: int, seed: int = 0) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return [
+        rng.standard_normal((rows, heads * case.dim)).astype(np.float32)
+        for heads in (case.heads, case.kv_heads, case.kv_heads)
+    ]
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("case", CASES)
+def test_attention_equals_float64_however_the_work_is_cut(case: Case, isa: str) -> None:
+    """Two sequences of scattered blocks: whole, in chunks, one by one and side by side, the same to the last bit."""
+    lengths, rng = (83, 150), np.random.default_rng(9)
+    tables = tables_for(case, sum(lengths))
+    per_sequence = [-(-length // case.block_size) for length in lengths]
+    order = rng.permutation(sum(per_sequence)).tolist()
+    blocks = [order[: per_sequence[0]], order[per_sequence[0] :]]
+    attention = Attention(native.load(isa), case, tables, len(order))
+    whole = attention.run([(0, 0, lengths[0], blocks[0]), (lengths[0], 0, lengths[1], blocks[1])])
+    for first, length in ((0, lengths[0]), (lengths[0], lengths[1])):
+        part = slice(first, first + length)
+        assert np.abs(whole[part] - plain(case, *(table[part] for table in tables))).max() < 2e-5
+
+    first, second = lengths
+    for chunk in (1, 7, 64):
+        for start in range(0, second, chunk):
+            count = min(chunk, second - start)
+            got = attention.run([(first + start, start, count, blocks[1])])
+            assert np.array_equal(got, whole[first + start : first + start + count])
+    mixed = attention.run([(first + second - 1, second - 1, 1, blocks[1]), (60, 60, 23, blocks[0])])
+    assert np.array_equal(mixed, np.concatenate([whole[-1:], whole[60:83]]))
+    attention.executor.close()
+
+
+def test_copied_blocks_hold_the_same_keys_and_values() -> None:
+    case = Case(is_half=True)
+    tables = tables_for(case, 40)
+    attention = Attention(native.load(), case, tables, 6)
+    whole = attention.run([(0, 0, 40, [0, 1, 2])])
+    attention.executor.copy_blocks([(0, 5), (1, 4), (2, 3)])
+    attention.run([(10, 0, 30, [0, 1])])  # overwrite the originals
+    assert np.array_equal(attention.run([(39, 39, 1, [5, 4, 3])])[0], whole[39])
+    attention.executor.close()

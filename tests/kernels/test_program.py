@@ -1,0 +1,137 @@
+"""The recorder and `lower`: residuals, shared quantisation, experts and adapters compute what the program says."""
+
+from __future__ import annotations
+
+import native_harness as harness
+import numpy as np
+
+from shoal.kernels import native
+from shoal.kernels.executor import CacheShape, Executor, ExpertShape
+from shoal.kernels.program import Code, Node, Recorder, lower
+
+
+def _embed(recorder: Recorder, weights: harness.Weights, x: np.ndarray) -> int:
+    value = recorder.value(x.shape[1])
+    recorder.add(Node(Code.EMBED, (), (value,), x.shape[1], weights=(weights.floats(x),), f=1.0))
+    return value
+
+
+def _linear(recorder: Recorder, weights: harness.Weights, x: int, w: np.ndarray, target: int = 0) -> int:
+    out = recorder.value(len(w))
+    recorder.add(Node(Code.PRODUCTS, (x,), (out,), w.shape[1], count=1, adds=(False,), targets=(target,),
+                      weights=(weights.floats(w),), biases=(0,)))  # fmt: skip
+    return out
+
+
+def _one(recorder: Recorder, code: Code, reads: tuple[int, ...], columns: int, **fields: object) -> int:
+    out = recorder.value(columns)
+    recorder.add(Node(code, reads, (out,), columns, **fields))  # type: ignore[arg-type]
+    return out
+
+
+def test_residual_blocks_fold_into_their_products_and_reuse_buffers() -> None:
+    rng = np.random.default_rng(0)
+    library = native.load()
+    weights, recorder = harness.Weights(library), Recorder()
+    x = rng.standard_normal((13, 64)).astype(np.float32)
+    stream, expected = _embed(recorder, weights, x), x.astype(np.float64)
+    for _ in range(4):
+        gain, w = rng.standard_normal(64), rng.standard_normal((64, 64)) / 8
+        normed = _one(recorder, Code.NORM, (stream,), 64, p=weights.vector(gain), f=1e-5)
+        stream = _one(recorder, Code.ADD, (stream, _linear(recorder, weights, normed, w)), 64)
+        plain = expected / np.sqrt((expected**2).mean(1, keepdims=True) + 1e-5) * gain.astype(np.float32)
+        expected = expected + plain @ w.astype(np.float32).T
+    lowered = lower(recorder, stream)
+    assert not any(op.code == Code.ADD for op in lowered.ops)
+    assert len(lowered.columns) == 2
+    runner = harness.executor(library, recorder, stream)
+    assert np.abs(runner.run(harness.rows_step(13)) - expected).max() < 1e-4
+    runner.close()
+
+
+def test_an_addition_whose_operand_lives_on_is_not_folded() -> None:
+    """x + W x is needed, and x again after it: folding would have overwritten x."""
+    rng = np.random.default_rng(1)
+    library = native.load()
+    weights, recorder = harness.Weights(library), Recorder()
+    x, w = rng.standard_normal((5, 32)).astype(np.float32), rng.standard_normal((32, 32)).astype(np.float32)
+    value = _embed(recorder, weights, x)
+    total = _one(recorder, Code.ADD, (value, _linear(recorder, weights, value, w)), 32)
+    again = _one(recorder, Code.ADD, (total, value), 32)
+    runner = harness.executor(library, recorder, again)
+    assert np.abs(runner.run(harness.rows_step(5)) - (2 * x + x @ w.T)).max() < 1e-4
+    runner.close()
+
+
+def test_rows_are_quantised_once_for_every_product_that_shares_them() -> None:
+    rng = np.random.default_rng(2)
+    library = native.load()
+    weights, recorder = harness.Weights(library), Recorder()
+    x = rng.standard_normal((3, 64)).astype(np.float32)
+    normed = _one(recorder, Code.NORM, (_embed(recorder, weights, x),), 64, p=weights.vector(np.ones(64)), f=1e-5)
+    outs = [recorder.value(32) for _ in range(2)]
+    for out in outs:
+        data = harness.random_weights("Q4_0", 32, 64, rng)
+        recorder.add(Node(Code.PRODUCTS, (normed,), (out,), 64, count=1, is_quantized=True, adds=(False,), targets=(0,),
+                          weights=(weights.matrix("Q4_0", data, 32, 64),), biases=(0,)))  # fmt: skip
+    total = _one(recorder, Code.ADD, (outs[0], outs[1]), 32)
+    codes = [op.code for op in lower(recorder, total).ops]
+    assert codes == [Code.EMBED, Code.NORM, Code.PRODUCTS, Code.PRODUCTS]  # no QUANTIZE; the sum is in the product
+
+
+def test_experts_equal_a_loop_over_rows() -> None:
+    rng = np.random.default_rng(3)
+    library = native.load()
+    rows, hidden, ffn, experts, per_token = 37, 64, 96, 5, 2
+    weights, recorder = harness.Weights(library), Recorder()
+    x, router = (rng.standard_normal((rows, n)).astype(np.float32) for n in (hidden, experts))
+    stacks = {"gate": (ffn, hidden), "up": (ffn, hidden), "down": (hidden, ffn)}
+    values = {name: (rng.standard_normal((experts, *shape)) / 8).astype(np.float32) for name, shape in stacks.items()}
+    addresses, kept = {}, []
+    for name, stack in values.items():
+        matrices = (native.Matrix * experts)()
+        for index, w in enumerate(stack):
+            matrices[index], memory = native.pack(library, "F32", w.view(np.uint8), *w.shape)
+            kept.append(memory)
+        kept.append(matrices)
+        addresses[name] = native.c.addressof(matrices)
+    node = {"heads": per_token, "count": experts, "flags": 1, "p": addresses["gate"], "p2": addresses["up"]}
+    source, routed = _embed(recorder, weights, x), _embed(recorder, weights, router)
+    out = _one(recorder, Code.EXPERTS, (source, routed), hidden, weights=(addresses["down"],), **node)
+    shape = ExpertShape(experts, per_token, hidden, ffn)
+    runner = Executor(library, lower(recorder, out), CacheShape(1, 1, 16, 1, 16, False), threads=2, hidden_size=1,
+                      experts=shape)  # fmt: skip
+    got = runner.run(harness.rows_step(rows))
+    probabilities = np.exp(router.astype(np.float64))
+    probabilities /= probabilities.sum(1, keepdims=True)
+    for row in range(rows):
+        chosen = np.argsort(-probabilities[row])[:per_token]
+        expected = np.zeros(hidden)
+        for expert in chosen:
+            gate, up = values["gate"][expert] @ x[row], values["up"][expert] @ x[row]
+            inner = gate / (1 + np.exp(-gate)) * up
+            expected += probabilities[row][expert] / probabilities[row][chosen].sum() * (values["down"][expert] @ inner)
+        assert np.abs(got[row] - expected).max() < 1e-4
+    runner.close()
+
+
+def test_adapters_of_several_sequences_apply_to_their_own_rows_only() -> None:
+    rng = np.random.default_rng(4)
+    library = native.load()
+    weights, recorder = harness.Weights(library), Recorder()
+    x, w = rng.standard_normal((9, 32)).astype(np.float32), rng.standard_normal((48, 32)).astype(np.float32)
+    out = _linear(recorder, weights, _embed(recorder, weights, x), w)
+    runner = Executor(library, lower(recorder, out), CacheShape(1, 1, 16, 1, 16, False), threads=2, hidden_size=1,
+                      num_targets=1, max_adapters=3)  # fmt: skip
+    deltas = {}
+    for slot, rank in ((0, 3), (2, 5)):
+        a, b = rng.standard_normal((rank, 32)).astype(np.float32), rng.standard_normal((48, rank)).astype(np.float32)
+        runner.set_adapter(slot, 0.5, {0: (a, b)})
+        deltas[slot] = 0.5 * b @ a
+    step = harness.rows_step(9)
+    step.query_start, step.adapters = np.array([0, 4, 6, 9], np.int32), np.array([2, -1, 0], np.int32)
+    expected = np.concatenate([x[:4] @ (w + deltas[2]).T, x[4:6] @ w.T, x[6:] @ (w + deltas[0]).T])
+    assert np.abs(runner.run(step) - expected).max() < 1e-4
+    runner.drop_adapter(2)
+    assert runner.adapter_slots == {0}
+    runner.close()
