@@ -99,7 +99,7 @@ def parse_source(text: str, is_copied: bool = False) -> Source:
             raise BadConfig("model", f"expected hf:owner/name[@revision][:file], found {text!r}")
         return HubSource(match["repo"], match["file"], match["revision"] or "main")
     path = Path(text).expanduser()
-    if path.exists():
+    if text and path.exists():
         return DiskSource(path.resolve(), is_copied)
     known = ", ".join(entry.name for entry in CATALOGUE)
     raise BadConfig("model", f"{text!r} is neither a known model ({known}), nor hf:owner/name[:file], nor a path here")

@@ -145,12 +145,20 @@ def size_on_disk(path: Path) -> int:
     return sum(item.stat().st_size for item in weight_files(path))
 
 
+_TYPES = {"name": str, "format": str, "file": str, "source": str, "sha256": str, "size_bytes": int,
+          "licence": str | None, "pulled_at": float | int}  # fmt: skip
+
+
 def _read_record(path: Path) -> Record:
     try:
-        data: Any = json.loads(path.read_text())
-        return Record(**data)
+        data: Any = json.loads(path.read_text(encoding="utf-8"))
+        record = Record(**data)
     except (OSError, ValueError, TypeError) as error:
         raise BadWeights(str(path), "record", "a record this version of Shoal wrote", str(error)) from error
+    for name, kind in _TYPES.items():
+        if not isinstance(value := getattr(record, name), kind):
+            raise BadWeights(str(path), name, f"a value of type {kind}", repr(value))
+    return record
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -34,7 +34,7 @@ def write_json(value: Any) -> None:
     sys.stdout.flush()
 
 
-def write_table(columns: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+def write_table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
     """A table for people: fitted to a terminal, or as wide as its contents for a pipe."""
     if not sys.stdout.isatty():
         widths = [max(map(len, cells)) for cells in zip(columns, *rows, strict=True)]

@@ -1,4 +1,4 @@
-"""`shoal bench`: how fast this machine is with this model. A quick look; `bench/` in the repository compares with peers."""
+"""`shoal bench`: how fast this machine is with this model. Comparisons with peers are in the repository's `bench/`."""
 
 from __future__ import annotations
 
@@ -71,10 +71,10 @@ async def _timed(answerer: Answerer, prompt_tokens: int, tokens: int, batch: int
     return time.perf_counter() - began
 
 
-def _request(model: str, prompt_tokens: int, tokens: int, seed: int) -> Request:
-    prompt = tuple(random.Random(seed).choices(range(100, 1000), k=prompt_tokens))  # noqa: S311 - any tokens will do
-    sampling = Sampling(temperature=0.0, ignore_eos=True, max_tokens=tokens)
-    return Request(f"bench-{seed}-{prompt_tokens}-{tokens}", model, prompt, sampling)
+def _request(model: str, prompt_tokens: int, tokens: int, index: int) -> Request:
+    name = f"bench-{prompt_tokens}-{tokens}-{index}"
+    prompt = tuple(random.Random(name).choices(range(100, 1000), k=prompt_tokens))  # noqa: S311 - any tokens will do
+    return Request(name, model, prompt, Sampling(temperature=0.0, ignore_eos=True, max_tokens=tokens))
 
 
 async def _drain(generate: Generate, request: Request) -> None:
