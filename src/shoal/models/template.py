@@ -13,12 +13,12 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import jinja2
-from jinja2 import meta
 
 from shoal.core.errors import BadWeights, InvalidRequest
 from shoal.core.request import Message, Tool, ToolCall
 from shoal.models.template_environment import MAX_OUTPUT_CHARS, TemplateRefusal, budgeted_range, environment
 from shoal.models.template_guard import Guard
+from shoal.models.tools import has_native_tools
 from shoal.models.tools_prompt import with_tools_as_text
 
 if TYPE_CHECKING:
@@ -134,26 +134,11 @@ class ChatTemplate:
         return "".join(char for char in call_id if char.isalnum())[-9:].rjust(9, "0") if self._wants_nine else call_id
 
 
-def has_native_tools(source: str | None) -> bool:
-    """Whether a template reads the variable `tools`. BadWeights for a template that is not Jinja."""
-    if source is None:
-        return False
-    try:
-        tree = environment(datetime.now).parse(source)
-    except jinja2.TemplateSyntaxError as error:
-        raise _bad(error) from error
-    return "tools" in meta.find_undeclared_variables(tree)
-
-
 def _compile(source: str, now: Callable[[], datetime]) -> jinja2.Template:
     try:
         return environment(now).from_string(source)
     except jinja2.TemplateSyntaxError as error:
-        raise _bad(error) from error
-
-
-def _bad(error: jinja2.TemplateSyntaxError) -> BadWeights:
-    return BadWeights("chat template", f"line {error.lineno}", "a Jinja template", str(error))
+        raise BadWeights("chat template", f"line {error.lineno}", "a Jinja template", str(error)) from error
 
 
 def _tool(tool: Tool, guard: Guard) -> dict[str, Any]:
