@@ -30,5 +30,6 @@ def _visible(rows: int, keys: int, window: int | None) -> np.ndarray:
     """bool (rows, keys): key at or before the row's own position, and inside its window."""
     position = np.arange(keys - rows, keys)[:, None]
     key = np.arange(keys)[None, :]
-    seen = key <= position
-    return seen if window is None else seen & (key > position - window)
+    oldest = -1 if window is None else position - window
+    visible: np.ndarray = (key <= position) & (key > oldest)
+    return visible

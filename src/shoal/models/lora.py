@@ -1,7 +1,8 @@
 """PEFT folders: LoRA adapters (2106.09685) as plain arrays under canonical weight names.
 
-Reads `adapter_config.json` and `adapter_model.safetensors`. A weight W becomes W + scaling * B A. What this code does not
-compute (DoRA, saved modules, biases, per-layer ranks, adapters on embeddings or experts) is refused by name, never ignored.
+Reads `adapter_config.json` and `adapter_model.safetensors`. A weight W becomes W + scaling * B A. What this code does
+not compute (DoRA, saved modules, biases, per-layer ranks, adapters on embeddings or experts) is refused by name, never
+ignored.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class Adapter:
 
 
 def read_adapter(path: str | Path) -> Adapter:
-    """The adapter in a PEFT folder. BadWeights for a broken one, Unsupported for a feature this code does not compute."""
+    """The adapter in a PEFT folder. BadWeights for a broken one, Unsupported for a feature it lacks here."""
     folder = Path(path)
     rank, scaling = _read_config(folder / "adapter_config.json")
     weights = folder / "adapter_model.safetensors"
@@ -58,6 +59,8 @@ def read_adapter(path: str | Path) -> Adapter:
     for key, tensor in read_safetensors(weights, lambda name: False).items():
         name, half = _canonical(key, str(weights))
         halves.setdefault(name, {})[half] = _to_float32(tensor)
+    if not halves:
+        raise BadWeights(str(weights), "tensors", "an adapter's", "none")
     return Adapter(rank, scaling, {name: _pair(name, found, rank, str(weights)) for name, found in halves.items()})
 
 
@@ -72,6 +75,8 @@ def _read_config(file: Path) -> tuple[int, float]:
     if (start := config.get("init_lora_weights")) not in _KEEP_BASE:
         raise Unsupported(f"{file}: init_lora_weights = {start!r} changes the base weights; save it as a plain adapter")
     rank, alpha = (_positive(config, key, str(file)) for key in ("r", "lora_alpha"))
+    if rank != int(rank):
+        raise BadWeights(str(file), "r", "a whole number", str(rank))
     return int(rank), alpha / math.sqrt(rank) if config.get("use_rslora") else alpha / rank
 
 
@@ -96,13 +101,13 @@ def _canonical(key: str, file: str) -> tuple[str, str]:
 
 
 def _to_float32(tensor: Tensor) -> np.ndarray:
-    return dequantize(tensor.storage, tensor.data, tensor.shape[-1])
+    return dequantize(tensor.storage, tensor.data, tensor.shape[-1]).reshape(tensor.shape)
 
 
 def _pair(name: str, found: Mapping[str, np.ndarray], rank: int, file: str) -> tuple[np.ndarray, np.ndarray]:
     if set(found) != {"A", "B"}:
         raise BadWeights(file, name, "both lora_A and lora_B", f"only lora_{next(iter(found))}")
     a, b = found["A"], found["B"]
-    if a.shape[0] != rank or b.shape[1] != rank:
+    if a.ndim != 2 or b.ndim != 2 or a.shape[0] != rank or b.shape[1] != rank:
         raise BadWeights(file, name, f"rank {rank} as in adapter_config.json", f"A {a.shape}, B {b.shape}")
     return a, b

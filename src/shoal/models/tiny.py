@@ -1,7 +1,7 @@
 """A tiny random model of any family, the same for the same seed: a real checkpoint for tests of every floor above.
 
-Its vocabulary is the 256 bytes (id = byte) and three control tokens, its template is ChatML; so any text round-trips, and
-answers are noise, but exactly reproducible noise. Fakes ship beside seams; this is the fake of a weight file.
+Its vocabulary is the 256 bytes (id = byte) and three control tokens, its template is ChatML; so any text round-trips,
+and answers are noise, but exactly reproducible noise. Fakes ship beside seams; this is the fake of a weight file.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The torch speaker of `models.ops`: runs each operation eagerly on one step's rows.
 
-Activations are (rows, features) in the weights' compute dtype; norms, rope and softmax are computed in float32. A family's
-`forward` is called once per step with a fresh `TorchOps`.
+Activations are (rows, features) in the weights' compute dtype; norms, rope and softmax are computed in float32. A
+family's `forward` is called once per step with a fresh `TorchOps`.
 """
 
 from __future__ import annotations

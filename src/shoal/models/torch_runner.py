@@ -1,14 +1,14 @@
 """Runs batches with torch: one forward per step for prefill and decode together, over a paged key-value cache.
 
-On the CPU weights stay as in their file and arithmetic is float32; on CUDA everything is bfloat16 (norms, rope, softmax
-and logits in float32). The same code runs both.
+float32: weights stay as in their file and are dequantised as they are used. bfloat16: matrices are converted once,
+norms, rope, softmax and logits stay float32. The CPU's default is the first, CUDA's the second; the same code runs both.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
@@ -25,11 +25,13 @@ from shoal.models.torch_weights import TorchWeights
 if TYPE_CHECKING:
     from shoal.models.checkpoint import Checkpoint
 
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
 
 class TorchRunner:
     """A network, its cache and its adapters on one device. Not thread-safe: one caller, one step at a time.
 
-    num_blocks blocks of block_size positions each; adapter slots are 0 .. max_adapters - 1.
+    num_blocks blocks of block_size positions each; adapter slots are 0 .. max_adapters - 1. `dtype` None: the device's.
     Raises BadConfig for a device that is not here, Unsupported for one this code does not run on.
     """
 
@@ -38,6 +40,7 @@ class TorchRunner:
         checkpoint: Checkpoint,
         *,
         device: str = "cpu",
+        dtype: Literal["float32", "bfloat16"] | None = None,
         block_size: int = 16,
         num_blocks: int,
         max_adapters: int = 8,
@@ -45,9 +48,9 @@ class TorchRunner:
         self.block_size, self.num_blocks, self.max_adapters = block_size, num_blocks, max_adapters
         self._config = checkpoint.config
         self._device = _parse_device(device)
-        dtype = torch.float32 if self._device.type == "cpu" else torch.bfloat16
-        self._weights = TorchWeights(checkpoint.weights, self._device, dtype)
-        self._cache = PagedCache(self._config, num_blocks * block_size, self._device, dtype)
+        compute = _DTYPES[dtype or ("float32" if self._device.type == "cpu" else "bfloat16")]
+        self._weights = TorchWeights(checkpoint.weights, self._device, compute)
+        self._cache = PagedCache(self._config, num_blocks * block_size, self._device, compute)
         self._forward = family_forward(self._config)
         self._adapters: dict[int, TorchAdapter] = {}
         self._taps = np.zeros((0, self.hidden_size), np.float32)
@@ -60,12 +63,15 @@ class TorchRunner:
     def hidden_size(self) -> int:
         return self._config.hidden_size
 
-    @torch.inference_mode()
     def run(self, batch: Batch) -> np.ndarray:
         """Fill the batch's cache slots and return float32 logits, (output_rows, vocab).
 
         LocalError for an adapter slot that holds nothing.
         """
+        with torch.inference_mode():
+            return self._run(batch)
+
+    def _run(self, batch: Batch) -> np.ndarray:
         step = Step(batch, self._config, self.block_size, self._device)
         self._check_adapters(step)
         ops = TorchOps(self._config, self._weights, self._cache, self._adapters, step)

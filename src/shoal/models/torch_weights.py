@@ -1,7 +1,7 @@
-"""Weights on a torch device, in the bytes of their file (CPU) or converted once to bfloat16 (CUDA).
+"""Weights on a torch device: in the bytes of their file (float32 arithmetic), or converted once to bfloat16.
 
-On the CPU nothing is copied: tensors are views of the memory-mapped file, and a matrix is turned into floats a few rows at
-a time, used and forgotten, so that memory stays close to the file's size.
+In float32 on the CPU nothing is copied: tensors are views of the memory-mapped file, and a matrix is turned into floats
+a few rows at a time, used and forgotten, so that memory stays close to the file's size.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class TorchWeights:
     def __init__(self, weights: Weights, device: torch.device, dtype: torch.dtype) -> None:
         self.device = device
         self.dtype = dtype
-        self._tensors = {name: _place(tensor, device) for name, tensor in weights.items()}
+        self._tensors = {name: _place(tensor, device, dtype) for name, tensor in weights.items()}
 
     def __contains__(self, name: str) -> bool:
         return name in self._tensors
@@ -78,16 +78,13 @@ class TorchWeights:
         return self._tensors[name]
 
 
-def _place(tensor: Tensor, device: torch.device) -> TorchTensor:
-    """A view on the CPU; elsewhere matrices become bfloat16 there, vectors stay as they are."""
+def _place(tensor: Tensor, device: torch.device, dtype: torch.dtype) -> TorchTensor:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         data = torch.from_numpy(tensor.data)  # never written to: the file is mapped read-only
-    if device.type == "cpu":
-        return TorchTensor(tensor.shape, tensor.storage, data)
-    if len(tensor.shape) == 1:
-        return TorchTensor(tensor.shape, tensor.storage, data.to(device))
-    return TorchTensor(tensor.shape, "BF16", _to_bfloat16(tensor, data, device))
+    if dtype is torch.bfloat16 and len(tensor.shape) > 1:
+        return TorchTensor(tensor.shape, "BF16", _to_bfloat16(tensor, data, device))
+    return TorchTensor(tensor.shape, tensor.storage, data.to(device))  # on the CPU: the same memory
 
 
 def _to_bfloat16(tensor: Tensor, data: torch.Tensor, device: torch.device) -> torch.Tensor:

@@ -5,7 +5,8 @@ What it does: says in which order a family's layers do what. What it does not: a
 Weight names are GGUF's, norm weights are final multipliers (readers resolve Gemma's 1 + w), and rows of Q and K are in
 half-split order; so nothing here knows where a weight came from.
 
-Files: blocks (what families share), llama (Llama, SmolLM2, Mistral), qwen (Qwen2, Qwen3, Qwen3-MoE), gemma (2, 3), mixtral.
+Files: blocks (what families share), llama (Llama, SmolLM2, Mistral), qwen (Qwen2, Qwen3, Qwen3-MoE), gemma (2 and 3),
+mixtral.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What families share: attention with its options, the two kinds of feed-forward, the head, and the pre-norm skeleton.
 
-Options are read from `config` (`has_qkv_bias`, `has_qk_norm`, `windows`, `ropes`), never from values: the native speaker
-calls a network once and keeps what it said.
+Options are read from `config` (`has_qkv_bias`, `has_qk_norm`, `windows`, `ropes`), never from values: the native
+speaker calls a network once and keeps what it said.
 """
 
 from __future__ import annotations

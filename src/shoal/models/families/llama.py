@@ -1,4 +1,4 @@
-"""Llama 2 and 3, SmolLM2, Mistral: the plain pre-norm decoder. They differ in rope scaling and window, which is `config`."""
+"""Llama 2 and 3, SmolLM2, Mistral: the plain pre-norm decoder. Only `config` tells them apart."""
 
 from __future__ import annotations
 
