@@ -58,7 +58,7 @@ def forced_logits(
         if not active:
             continue
         batch = make_batch([work[index] for index in active], [taken[index] for index in active], runner.block_size)
-        rows = np.split(runner.run(batch), batch.query_start[1:-1])
+        rows = np.split(runner.run(batch).copy(), batch.query_start[1:-1])  # valid until the next run only
         for index, logits in zip(active, rows, strict=True):
             parts[index].append(logits)
             work[index].done += len(logits)
