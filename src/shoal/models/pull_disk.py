@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shoal.core.errors import BadWeights
 from shoal.models.catalogue import DiskSource
+from shoal.models.describe import check_container
 from shoal.models.digest import Progress, copy, offset
 from shoal.models.store import size_on_disk, weight_files
 
 
 def fetch_disk(source: DiskSource, built: Path, progress: Progress) -> str:
-    """Check that it looks like weights; then its absolute path, or the name of the copy made inside `built`."""
-    check_format(source.path)
+    """Check that it is whole; then its absolute path, or the name of the copy made inside `built`."""
+    check_container(source.path)
     if not source.is_copied:
         return str(source.path)
     target = built / source.path.name
@@ -25,18 +25,3 @@ def fetch_disk(source: DiskSource, built: Path, progress: Progress) -> str:
             copy(reader, writer, offset(progress, "copy", done, total))
         done += item.stat().st_size
     return target.name
-
-
-def check_format(path: Path) -> None:
-    """BadWeights unless `path` starts as a GGUF file does, or is a folder with a config and safetensors."""
-    if path.is_dir():
-        names = {item.name for item in weight_files(path)}
-        if "config.json" not in names:
-            raise BadWeights(str(path), "config.json", "a Hugging Face style folder with one", "no such file")
-        if not any(name.endswith(".safetensors") for name in names):
-            raise BadWeights(str(path), "*.safetensors", "weights as safetensors (pickles are never read)", "none")
-        return
-    with path.open("rb") as file:
-        magic = file.read(4)
-    if magic != b"GGUF":
-        raise BadWeights(str(path), "magic", "b'GGUF' (a GGUF file)", repr(magic))

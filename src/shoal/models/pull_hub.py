@@ -13,8 +13,8 @@ from typing import Any
 
 from shoal.core.errors import BadConfig, BadWeights, LocalError
 from shoal.models.catalogue import HubSource
+from shoal.models.describe import check_container
 from shoal.models.digest import Progress, copy
-from shoal.models.pull_disk import check_format
 from shoal.models.store import FOLDER_SUFFIXES
 
 
@@ -35,7 +35,7 @@ def fetch_hub(source: HubSource, built: Path, progress: Progress) -> str:
         done += siblings[name].size or 0
     progress(source.repo, done, total)
     shutil.rmtree(target / ".cache", ignore_errors=True)
-    check_format(target / source.file if source.file else target)
+    check_container(target / source.file if source.file else target)
     return source.file or "folder"
 
 

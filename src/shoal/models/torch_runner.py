@@ -1,7 +1,7 @@
 """Runs batches with torch: one forward per step for prefill and decode together, over a paged key-value cache.
 
 float32: weights stay as in their file and are dequantised as they are used. bfloat16: matrices are converted once,
-norms, rope, softmax and logits stay float32. The CPU's default is the first, CUDA's the second; the same code runs both.
+norms, rope, softmax and logits stay float32. The CPU's default is the first, CUDA's the second; one code for both.
 """
 
 from __future__ import annotations
