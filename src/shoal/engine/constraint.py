@@ -58,10 +58,8 @@ class Grammars:
         try:
             grammar = self._compiled(constraint)
         except ValueError as error:
-            reason = str(error).removesuffix("<non-verbose/>").strip()[:MAX_ERROR_CHARS]
-            raise InvalidRequest(
-                f"{param}: cannot make a grammar of this {constraint.kind}: {reason}", param
-            ) from error
+            message = f"{param}: cannot make a grammar of this {constraint.kind}: {_shortened(str(error))}"
+            raise InvalidRequest(message, param) from error
         return Matcher(grammar.deep_copy(), self._tokenizer.vocab_size, self._eos_ids, param)
 
     def _compile(self, constraint: Constraint) -> LLMatcher:
@@ -73,7 +71,7 @@ class Grammars:
             raise ValueError(matcher.get_error())
         matcher.compute_bitmask()
         if matcher.is_error():
-            raise ValueError(f"no output can begin as it wants, or finding out takes too long ({matcher.get_error()})")
+            raise ValueError(f"no output can begin as it wants, or finding out takes too long: {matcher.get_error()}")
         return matcher
 
 
@@ -132,7 +130,7 @@ class Matcher:
 
     def _check(self) -> None:
         if self._inner.is_error():
-            reason = self._inner.get_error().removesuffix("<non-verbose/>").strip()[:MAX_ERROR_CHARS]
+            reason = _shortened(self._inner.get_error())
             raise InvalidRequest(f"{self._param}: the grammar is too complex to follow: {reason}", self._param)
 
 
@@ -157,9 +155,15 @@ class _Vocabulary:
 def _grammar(constraint: Constraint) -> str:
     match constraint.kind:
         case "json_schema":
-            defaults = {"whitespace_pattern": WHITESPACE}
-            return str(LLMatcher.grammar_from_json_schema(constraint.value, defaults=defaults))
+            schema = "{}" if constraint.value.strip() == "true" else constraint.value  # which takes no options
+            return str(LLMatcher.grammar_from_json_schema(schema, defaults={"whitespace_pattern": WHITESPACE}))
         case "regex":
             return str(LLMatcher.grammar_from_regex(constraint.value))
         case "lark":
             return str(LLMatcher.grammar_from_lark(constraint.value))
+
+
+def _shortened(error: str) -> str:
+    """Without long lines, where llguidance quotes the source, and without what its quiet mode leaves of its state."""
+    lines = error.replace("<non-verbose/>", "").strip().splitlines()
+    return "\n".join(line if len(line) <= 120 else f"{line[:100]} ..." for line in lines)[:MAX_ERROR_CHARS]
