@@ -23,7 +23,8 @@ def attention(
     scores = np.where(_visible(rows, keys, window), scores, -np.inf)
     weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
     weights /= weights.sum(axis=-1, keepdims=True)
-    return np.einsum("hrk,khd->rhd", weights, wide_v)
+    mixed: np.ndarray = np.einsum("hrk,khd->rhd", weights, wide_v)
+    return mixed
 
 
 def _visible(rows: int, keys: int, window: int | None) -> np.ndarray:
@@ -31,5 +32,4 @@ def _visible(rows: int, keys: int, window: int | None) -> np.ndarray:
     position = np.arange(keys - rows, keys)[:, None]
     key = np.arange(keys)[None, :]
     oldest = -1 if window is None else position - window
-    visible: np.ndarray = (key <= position) & (key > oldest)
-    return visible
+    return np.asarray((key <= position) & (key > oldest))
