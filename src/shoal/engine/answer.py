@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shoal.core.chunk import Chunk, FinishReason, TokenLogprob, ToolCallDelta
 from shoal.core.errors import LocalError
-from shoal.core.request import Request
+from shoal.core.request import Message, Request
 from shoal.engine.sampler import Sampled
 from shoal.engine.stops import StopScanner
 from shoal.models.detokenizer import Detokenizer
@@ -31,9 +31,12 @@ class Answer:
     - `max_tokens` tokens: "length".
     An answer that ends with "stop" and holds a tool call says "tool_calls".
 
+    Where parallel calls are not allowed, the first whole call ends the answer.
+
     max_tokens       tokens this choice may have: the request's own limit and what the context has room for.
-    tool_parser      of this choice alone, or None where text is text.
+    tool_parser      of this choice alone, or None where text is text; `show` is its `ToolFormat.show`.
     is_constrained   a grammar holds the answer; implied by `request.constraint`.
+    show             control tokens that are text to the tool parser.
     """
 
     def __init__(
@@ -45,6 +48,7 @@ class Answer:
         tool_parser: ToolCallParser | None = None,
         max_tokens: int,
         is_constrained: bool = False,
+        show: frozenset[int] = frozenset(),
     ) -> None:
         sampling = request.sampling
         is_constrained = is_constrained or request.constraint is not None
@@ -57,12 +61,12 @@ class Answer:
         self._ends = frozenset(sampling.stop_token_ids) | (nothing if sampling.ignore_eos else tokenizer.eos_ids)
         self._forced_ends = tokenizer.eos_ids if is_constrained else nothing
         self._wants_logprobs = sampling.logprobs is not None
-        self._detokenizer = Detokenizer(tokenizer)
+        self._detokenizer = Detokenizer(tokenizer, show=show)
         self._stops = StopScanner(sampling.stop)
         self._tokens: list[int] = []  # ids and log-probabilities not yet in a chunk
         self._logprobs: list[TokenLogprob] = []
         self._num_tokens = 0
-        self._has_call = False
+        self._is_parallel = request.tool_choice.parallel
         self._finish_reason: FinishReason | None = None
 
     @property
@@ -87,7 +91,10 @@ class Answer:
             return self._close("stop", text)
         if self._num_tokens >= self._max_tokens:
             return self._end("length", text)
-        return self._show(text)
+        visible, deltas = self._parse(text)
+        if self._has_enough_calls():
+            self._finish_reason = "tool_calls"
+        return self._chunk(visible, deltas) if visible or deltas or self._finish_reason else None
 
     def end(self) -> Chunk:
         """End the answer here with "length" and give out everything held: there is no room for another token."""
@@ -126,28 +133,31 @@ class Answer:
 
     def _close(self, reason: FinishReason, text: str) -> Chunk:
         """The last chunk: `text` is all that is left of the answer."""
-        deltas: tuple[ToolCallDelta, ...] = ()
-        if self._tools is not None:
-            text, deltas = self._parse(self._tools, text)
+        text, deltas = self._parse(text)
+        if self._tools is not None and not self._has_enough_calls():
             tail, more = self._tools.finish()
-            text, deltas = text + tail, (*deltas, *more)
-        self._has_call = self._has_call or bool(deltas)
-        self._finish_reason = "tool_calls" if reason == "stop" and self._has_call else reason
+            text, deltas = text + tail, deltas + more
+        has_call = self._tools is not None and self._tools.num_calls > 0
+        is_whole = reason == "stop" or self._has_enough_calls()
+        self._finish_reason = "tool_calls" if has_call and is_whole else reason
         return self._chunk(text, deltas)
 
-    def _show(self, text: str) -> Chunk | None:
-        deltas: tuple[ToolCallDelta, ...] = ()
-        if self._tools is not None and text:
-            text, deltas = self._parse(self._tools, text)
-            self._has_call = self._has_call or bool(deltas)
-        return self._chunk(text, deltas) if text or deltas else None
+    def _parse(self, text: str) -> tuple[str, tuple[ToolCallDelta, ...]]:
+        if self._tools is None:
+            return text, ()
+        visible, deltas = self._tools.push(text)
+        return visible, tuple(delta for delta in deltas if self._is_parallel or delta.index == 0)
 
-    def _parse(self, parser: ToolCallParser, text: str) -> tuple[str, tuple[ToolCallDelta, ...]]:
-        visible, deltas = parser.push(text)
-        return visible, tuple(deltas)
+    def _has_enough_calls(self) -> bool:
+        return self._tools is not None and not self._is_parallel and self._tools.num_complete > 0
 
     def _chunk(self, text: str, deltas: tuple[ToolCallDelta, ...]) -> Chunk:
         tokens, logprobs = tuple(self._tokens), tuple(self._logprobs)
         self._tokens.clear()
         self._logprobs.clear()
         return Chunk(self._index, text, tokens, logprobs, deltas, self._finish_reason)
+
+
+def _is_chat(request: Request) -> bool:
+    """Whether the answer begins a text of its own, rather than going on with the prompt's."""
+    return bool(request.prompt) and isinstance(request.prompt[0], Message)

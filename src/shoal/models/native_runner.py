@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from shoal.core.errors import BadConfig, BadWeights, LocalError, Unsupported
-from shoal.kernels import native
+from shoal.kernels import build, native
 from shoal.kernels.executor import CacheShape, Executor, ExpertShape
 from shoal.kernels.program import lower
 from shoal.models.batch import Batch
@@ -50,7 +50,8 @@ class NativeRunner:
     ) -> None:
         self.block_size, self.num_blocks, self.max_adapters = block_size, num_blocks, max_adapters
         self._config = config = checkpoint.config
-        library = native.load(isa, kernel_cache)
+        self._isa = isa or build.available_isas()[0]
+        library = native.load(self._isa, kernel_cache)
         _check_options(block_size, kv_type)
         check_dimensions(config, library.lanes)
         self._weights = NativeWeights(checkpoint.weights, library)
@@ -77,6 +78,11 @@ class NativeRunner:
     def weights_bytes(self) -> int:
         """Memory the packed weights take."""
         return self._weights.size_bytes
+
+    @property
+    def kernels(self) -> str:
+        """The instruction set they were built for, as "native-avx2"."""
+        return f"native-{self._isa}"
 
     @property
     def threads(self) -> int:
