@@ -192,3 +192,27 @@ def test_head_counts_that_cannot_be():
     file = file_of("llama", {"attention.head_count_kv": 3})
     with pytest.raises(BadWeights, match="divisor of the 4 query heads, found 3"):
         gguf_weights(file, gguf_config(file))
+
+
+NASTY = (None, True, 0, -1, 1, 2, 3, 7, 2**31 - 1, 2**64 - 1, 0.0, 0.5, -0.5, 1e308, 5e-324, math.nan, math.inf, "",
+         "x", "yarn", [], [1, 2], [True] * 4, [[1]], ["a"])  # fmt: skip
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2", "qwen3moe", "gemma2", "gemma3"])
+def test_any_value_in_any_key_is_read_or_refused(architecture):
+    keys = [*BASE, "attention.key_length", "attention.value_length", "attention.scale", "attention.sliding_window",
+            "attention.sliding_window_pattern", "attn_logit_softcapping", "final_logit_softcapping", "expert_count",
+            "expert_used_count", "expert_feed_forward_length", "expert_weights_norm", "rope.dimension_count",
+            "rope.freq_base", "rope.scaling.type", "rope.scaling.factor", "rope.scaling.original_context_length",
+            "rope.scaling.attn_factor", "rope.scaling.yarn_beta_fast", "tokenizer.ggml.tokens",
+            "general.architecture", "split.count"]  # fmt: skip
+    outcomes = set()
+    for key in keys:
+        for value in NASTY:
+            values = {"rope.scaling.type": "yarn", "rope.scaling.factor": 2.0, key: value}
+            try:
+                gguf_config(file_of(architecture, values))
+                outcomes.add("read")
+            except BadWeights:
+                outcomes.add("refused")
+    assert outcomes == {"read", "refused"}

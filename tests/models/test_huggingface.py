@@ -16,6 +16,7 @@ import transformers
 from gguf import MODEL_ARCH, GGMLQuantizationType, GGUFWriter, get_tensor_name_map
 from safetensors.torch import save_file
 
+from shoal.core.errors import BadWeights
 from shoal.kernels.quant import dequantize, quantize_q8_0
 from shoal.models.checkpoint import Checkpoint, open_checkpoint
 
@@ -285,3 +286,20 @@ def test_ignored_tensors_and_chat_templates(models, tmp_path):
     assert open_checkpoint(tmp_path).chat_template == "plain"
     (tmp_path / "chat_template.jinja").write_text("file")
     assert open_checkpoint(tmp_path).chat_template == "file"
+
+
+def test_a_whole_model_with_a_few_header_bytes_changed_opens_or_is_refused(models, tmp_path):
+    data = write_gguf(tmp_path / "tiny.gguf", "Gemma3", models["Gemma3"][0]).read_bytes()
+    header = data.index(b"output_norm.weight")  # the tensor whose description comes last
+    random = np.random.default_rng(5)
+    opened = 0
+    for _ in range(400):
+        changed = bytearray(data)
+        for at in random.integers(0, header, random.integers(1, 4)):
+            changed[at] = random.integers(0, 256)
+        (tmp_path / "changed.gguf").write_bytes(changed)
+        try:
+            opened += bool(open_checkpoint(tmp_path / "changed.gguf").weights)
+        except BadWeights:
+            continue
+    assert 0 < opened < 400

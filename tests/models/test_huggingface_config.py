@@ -334,3 +334,25 @@ def test_misaligned_safetensors_are_copied_into_alignment(tmp_path):
         write_safetensors(tmp_path / "x.safetensors", {"a": (8,)}, header)
         data = read_safetensors(tmp_path / "x.safetensors", lambda name: False)["a"].data
         assert data.ctypes.data % 4 == 0
+
+
+NASTY = (None, True, 0, -1, 1, 2, 3, 7, 2**31 - 1, 2**64, 10**400, 0.0, 0.5, -0.5, 1e308, 5e-324, "", "x",
+         "full_attention", [], [None], [1, 2], ["sliding_attention"] * 4, {}, {"a": 1}, {"rope_type": []},
+         {"full_attention": 3}, {"rope_type": "yarn", "factor": 1e308, "original_max_position_embeddings": 1},
+         {"rope_type": "yarn", "factor": 5e-324, "mscale": 5e-324, "mscale_all_dim": 1e308})  # fmt: skip
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_any_value_in_any_field_is_read_or_refused(architecture):
+    outcomes = set()
+    for field in sorted(KNOWN | {"rope_theta", "rope_scaling", "sliding_window_pattern", "rope_local_base_freq",
+                                 "original_max_position_embeddings", "partial_rotary_factor"}):  # fmt: skip
+        for value in NASTY:
+            values = TINY | {field: value, "use_sliding_window": value if field == "use_sliding_window" else True}
+            text = {"text_config": values} if architecture.endswith("ConditionalGeneration") else values
+            try:
+                huggingface_config("config.json", {"architectures": [architecture], **text})
+                outcomes.add("read")
+            except BadWeights:
+                outcomes.add("refused")
+    assert outcomes == {"read", "refused"}

@@ -5,7 +5,6 @@ Every getter returns a value of its type and in its range, or raises `BadWeights
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -14,6 +13,7 @@ from shoal.core.errors import BadWeights
 
 MAX_LAYERS = 4096
 MAX_DIMENSION = 2**31 - 1
+MAX_NUMBER = 3.4e38
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +38,10 @@ class Fields:
         return value
 
     def number(self, name: str, default: float | None = None, above: float = 0.0) -> float:
-        """A finite number greater than `above`."""
+        """A number greater than `above` that float32 can hold."""
         value = self._or_default(name, default)
-        if type(value) not in (int, float) or not above < value < math.inf:
-            self.fail(name, f"a number above {above}", value)
+        if type(value) not in (int, float) or not above < value <= MAX_NUMBER:
+            self.fail(name, f"a finite number above {above}", value)
         return float(value)
 
     def cap(self, name: str, default: float | None = None) -> float:
