@@ -11,7 +11,6 @@ from shoal.core.chunk import FinishReason, Usage
 from shoal.core.request import Constraint, Message, Request, Sampling
 from shoal.core.seams import Generate
 from shoal.node.config import NodeConfig
-from shoal.node.fetch import ensure_model
 from shoal.node.remote import Server, first_model, remote_generate
 from shoal.node.terminal import write
 
@@ -42,6 +41,7 @@ async def answering(config: NodeConfig, place: Place) -> AsyncIterator[Answerer]
         yield Answerer(remote_generate(server), place.model or await first_model(server), can_chat=True)
         return
     from shoal.node.compose import compose
+    from shoal.node.fetch import ensure_model
 
     ensure_model(config)
     async with compose(config) as node:

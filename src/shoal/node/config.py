@@ -17,12 +17,12 @@ from shoal.node import config_values as values
 Device = Literal["auto", "cpu", "cuda"]
 Kernels = Literal["auto", "native", "torch"]
 KvType = Literal["f16", "f32"]
-LogFormat = Literal["text", "json"]
+LogFormat = Literal["text", "json", "off"]
 
 
 @dataclass(frozen=True, slots=True)
 class NodeConfig:
-    """Sizes are bytes, lengths are tokens. None where allowed means: Shoal chooses (written `auto`)."""
+    """Sizes are bytes, lengths are tokens, times are seconds. None: Shoal chooses (written `auto`)."""
 
     home: Path
     model: str = DEFAULT_MODEL
@@ -43,7 +43,9 @@ class NodeConfig:
     api_keys: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
     allowed_hosts: tuple[str, ...] = ()
-    max_body: int = 4_000_000
+    max_body: int = 8 * 2**20
+    request_timeout: float | None = None
+    adapter_loading: bool = False
     log_format: LogFormat = "text"
     otel: bool = False
 
@@ -97,7 +99,16 @@ OPTIONS = (
         "allowed_hosts", values.texts, "extra names clients may call this server by (Host header)", "--allowed-host"
     ),
     Option("max_body", values.size(1024), 'largest request body, as "4MB"', "--max-body"),
-    Option("log_format", values.choice("text", "json"), "text or json", "--log-format"),
+    Option(
+        "request_timeout",
+        values.optional(values.duration),
+        "longest time for an answer, as 5min; auto: no limit",
+        "--request-timeout",
+    ),
+    Option("adapter_loading", values.boolean, "clients may load LoRA adapters from folders here", "--adapter-loading"),
+    Option(
+        "log_format", values.choice("text", "json", "off"), "one line per request: text, json or off", "--log-format"
+    ),
     Option("otel", values.boolean, "export OpenTelemetry traces (needs the otel extra)", "--otel"),
 )
 """In the order of the fields, checked by a test."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from shoal.core.units import parse_size
+from shoal.core.units import parse_duration, parse_size
 
 T = TypeVar("T")
 TRUE, FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
@@ -55,6 +55,14 @@ def size(low: int) -> Callable[[Any], int]:
         return number
 
     return parse
+
+
+def duration(value: Any) -> float:
+    """Seconds as a number or as text with a unit, more than none."""
+    seconds = parse_duration(value) if isinstance(value, str) else value
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < float("inf"):
+        raise ValueError(f'expected a time such as "30s" or "5min", found {value!r}')
+    return float(seconds)
 
 
 def choice(*names: str) -> Callable[[Any], str]:

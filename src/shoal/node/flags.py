@@ -19,7 +19,8 @@ ENGINE = ("model", "adapters", "device", "kernels", "threads", "context_length",
           "prefix_cache", "max_running", "max_batch_tokens")  # fmt: skip
 """Options of every command that computes in its own process."""
 
-SERVER = ("host", "port", "max_waiting", "api_keys", "cors_origins", "allowed_hosts", "max_body", "log_format", "otel")
+SERVER = ("host", "port", "max_waiting", "api_keys", "cors_origins", "allowed_hosts", "max_body", "request_timeout",
+          "adapter_loading", "log_format", "otel")  # fmt: skip
 
 System = Annotated[str | None, typer.Option("--system", help="System prompt.")]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", min=1, help="Longest answer, in tokens.")]

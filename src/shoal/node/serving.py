@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import socket
+import sys
 from typing import Any
 
 import uvicorn
 
-from shoal.core.errors import LocalError
+from shoal.core.errors import LocalError, Unsupported
+from shoal.node.config import NodeConfig
 from shoal.node.machine import bind
+from shoal.server.config import ServerConfig
 
 DRAIN_S = 30
 """How long running answers may take after the first signal. A second signal ends them at once."""
@@ -33,6 +37,47 @@ def address(bound: socket.socket) -> str:
     host, port = bound.getsockname()[:2]
     host = {"0.0.0.0": "localhost", "::": "localhost"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
     return f"http://{host}:{port}"
+
+
+def server_config(config: NodeConfig) -> ServerConfig:
+    """The part of the configuration that is the server's."""
+    return ServerConfig(
+        api_keys=config.api_keys,
+        cors_origins=config.cors_origins,
+        allowed_hosts=config.allowed_hosts,
+        max_body_bytes=config.max_body,
+        request_timeout_s=config.request_timeout,
+        adapter_loading=config.adapter_loading,
+        log_format=config.log_format,
+        otel=config.otel,
+    )
+
+
+def log_to_stderr() -> None:
+    """Shoal's own loggers as bare lines (they are whole as they are); of everybody else only warnings."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logging.getLogger().addHandler(handler)
+    logging.getLogger("shoal").setLevel(logging.INFO)
+
+
+def trace() -> None:
+    """Send spans where OTEL_EXPORTER_OTLP_* says if that exporter is installed, else to stderr as JSON."""
+    try:
+        from opentelemetry import trace as api
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
+    except ImportError:
+        raise Unsupported("otel is set, but its library is missing: pip install 'shoal[otel]'") from None
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+        exporter = OTLPSpanExporter()
+    except ImportError:
+        exporter = ConsoleSpanExporter(out=sys.stderr)
+    provider = TracerProvider()
+    provider.add_span_processor(BatchSpanProcessor(exporter))
+    api.set_tracer_provider(provider)
 
 
 async def serve(app: Any, bound: socket.socket) -> signal.Signals | None:
