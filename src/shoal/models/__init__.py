@@ -11,6 +11,6 @@ Files, in the order a model goes through them:
   access), names (tensor names and shapes), check, gguf_weights and huggingface (canonical weights), checkpoint (all);
 - its words: tokenizer (tokenizer_gguf, tokenizer_folder, pretokenizers, byte_level, vocabulary, detokenizer), template
   (template_*), tools (tools_prompt, tool_parser, tool_json);
-- its network: ops (the vocabulary), families (the sentences), rope, batch, lora, and two speakers, native_* and torch_*;
+- its network: ops (the vocabulary), families (the sentences), rope, batch, lora, and two speakers: native_*, torch_*;
 - for tests: forced (teacher forcing through a runner), tiny (a random model of any family).
 """

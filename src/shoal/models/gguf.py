@@ -71,7 +71,7 @@ class _Cursor:
     def __init__(self, file: str, data: np.ndarray) -> None:
         self.file = file
         self.data = data
-        self.view = memoryview(data)
+        self.view = data.data
         self.position = 0
 
     def fail(self, field: str, expected: str, found: object) -> NoReturn:
