@@ -73,6 +73,7 @@ def _without(spec: Json, control: dict[str, Control]) -> Json:
     vocab = {text: token for text, token in spec["model"]["vocab"].items() if text not in control or text == unknown}
     merges = [merge for merge in spec["model"]["merges"] if not _touches(merge, control)]
     added = [token for token in spec.get("added_tokens") or () if not token.get("special")]
+    vocab |= {token["content"]: token["id"] for token in added}  # else the library gives them the next free ids
     return {**spec, "model": {**spec["model"], "vocab": vocab, "merges": merges}, "added_tokens": added}
 
 
