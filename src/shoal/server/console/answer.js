@@ -11,13 +11,14 @@ const CONTINUE = "Continue your last message from exactly where it stops. Do not
 
 /**
  * The body of a chat request. Sampling fields are sent only when set, so the server's defaults stay the server's.
- * @param {Settings} settings @param {Turn[]} turns @param {boolean} resume the last turn is an answer to be continued
+ * @param {Settings} settings @param {Turn[]} turns @param {boolean} resume the last turn is an answer to go on with
  */
 export function requestBody(settings, turns, resume) {
   const messages = turns.filter((turn) => turn.content !== "").map(({ role, content }) => ({ role, content }));
   if (settings.system.trim()) messages.unshift({ role: "system", content: settings.system });
   if (resume) messages.push({ role: "user", content: CONTINUE });
-  return { model: settings.model, messages, stream: true, stream_options: { include_usage: true }, ...settings.sampling };
+  const model = settings.model || undefined;
+  return { model, messages, stream: true, stream_options: { include_usage: true }, ...settings.sampling };
 }
 
 /** Times and counts of one stream. Times are this page's; token counts are the server's once it has said them. */
@@ -38,7 +39,7 @@ class Meter {
     this.#usage = usage;
   }
 
-  /** @returns {import("./store.js").Metrics} the rate counts the tokens after the first over the time after the first */
+  /** @returns {import("./store.js").Metrics} the rate is that of the tokens after the first */
   read() {
     const tokens = this.#usage?.completion_tokens;
     const seconds = (this.#last - this.#first) / 1000;
@@ -49,6 +50,7 @@ class Meter {
       tokens,
       promptTokens: this.#usage?.prompt_tokens,
       cachedTokens: this.#usage?.prompt_tokens_details?.cached_tokens,
+      energyJ: this.#usage?.shoal?.energy_j?.value,
     };
   }
 }

@@ -4,6 +4,26 @@
 
 /** @typedef {{title: string, text: string, detail?: string, status?: number, code?: string}} Problem */
 
+/** The status that an error would have had, had it come before the stream began. */
+const STATUS_OF = { service_unavailable: 503, rate_limit_exceeded: 429, deadline_exceeded: 504 };
+
+/** What to say for a status: what happened, and what to do. */
+const WORDS = /** @type {Record<number, [string, string]>} */ ({
+  0: ["The connection to the server was lost", "This page reconnects by itself; then try again."],
+  400: ["The server refused this request", "Change what it names, then try again."],
+  401: ["The server did not accept the API key", "Enter a valid key, then try again."],
+  404: ["This model is not served here", "Choose another model at the top, then try again."],
+  413: ["The message is too large for this server", "Shorten it, or start a new chat."],
+  429: ["The server is busy", "All places in its queue are taken."],
+  501: ["This server cannot do that", "Change what it names, then try again."],
+  503: ["The server is not taking requests now", "It is starting or shutting down. Try again in a moment."],
+  504: ["The answer took too long", "The server gave up on it. Ask for less, or try again when it is less busy."],
+});
+const TOO_LONG = ["This conversation is too long for the model",
+  "Start a new chat, shorten your message or the system prompt, or lower max tokens."];
+const UNKNOWN = ["Something went wrong on the server",
+  "Try again. If it happens again, the server's log has the cause."];
+
 /** Every failure of a call. `status` is 0 when no answer came. */
 export class ApiError extends Error {
   /** @param {number} status @param {string} message @param {{code?: string, retryAfterS?: number}} [more] */
@@ -67,13 +87,14 @@ export class Api {
    */
   async *chat(body, signal) {
     const headers = { "content-type": "application/json" };
-    const response = await this.#call("v1/chat/completions", { method: "POST", body: JSON.stringify(body), headers, signal });
+    const init = { method: "POST", body: JSON.stringify(body), headers, signal };
+    const response = await this.#call("v1/chat/completions", init);
     const parser = new SseParser();
     for await (const text of textOf(response.body, signal)) {
       for (const data of parser.push(text)) {
         if (data === "[DONE]") return;
         const chunk = JSON.parse(data);
-        if (chunk.error) throw new ApiError(chunk.error.status ?? 500, chunk.error.message, { code: chunk.error.code });
+        if (chunk.error) throw new ApiError(STATUS_OF[chunk.error.code] ?? 500, chunk.error.message, chunk.error);
         yield chunk;
       }
     }
@@ -133,19 +154,8 @@ async function refusal(response) {
  * @param {ApiError | Error} error @returns {Problem}
  */
 export function explain(error) {
-  const { status = -1, code = "", message } = /** @type {ApiError} */ (error);
-  const say = (title, text, detail = message) => ({ title, text, detail, status, code });
-  if (code === "context_length_exceeded") {
-    return say("This conversation is too long for the model", "Start a new chat, shorten your message or the system prompt, or lower max tokens.");
-  }
-  switch (status) {
-    case 0: return say("The connection to the server was lost", "What arrived is kept. This page reconnects by itself; then continue or try again.");
-    case 401: case 403: return say("The server did not accept the API key", "Enter a valid key, then try again.");
-    case 404: return say("This model is not served here", "Choose another model at the top, then try again.");
-    case 413: return say("The message is too large for this server", "Shorten it, or start a new chat.");
-    case 429: return say("The server is busy", `All places in its queue are taken. Try again in ${Math.ceil(error.retryAfterS ?? 1)} s.`);
-    case 503: return say("The server is not taking requests now", "It is starting or shutting down. Try again in a moment.");
-    case 400: case 422: return say("The server refused this request", "Change what it names, then try again.");
-    default: return say("Something went wrong on the server", "Try again. If it happens again, the server's log has the cause.");
-  }
+  const { status = -1, code = "", message, retryAfterS } = /** @type {ApiError} */ (error);
+  const [title, text] = code === "context_length_exceeded" ? TOO_LONG : (WORDS[status] ?? UNKNOWN);
+  const wait = status === 429 ? ` Try again in ${Math.ceil(retryAfterS ?? 1)} s.` : "";
+  return { title, text: text + wait, detail: message, status, code };
 }

@@ -20,12 +20,15 @@ import { SettingsForm } from "./settings.js";
 import { addressed, Sidebar } from "./sidebar.js";
 import { onOtherTab, preference, setPreference } from "./store.js";
 
-const STATUS = { connecting: "Connecting", online: "Ready", starting: "Starting", locked: "Key needed", offline: "Offline" };
+const STATUS = {
+  connecting: "Connecting", online: "Ready", starting: "Starting", locked: "Key needed", offline: "Offline",
+};
 
 fillIcons();
-const keys = new KeyDialog(() => connection.check());
+const keys = new KeyDialog(() => connection.doubt());
 const api = new Api(() => keys.key);
-const session = new Session(api, { opened: showConversation, listed: () => sidebar.show(), grew, ended }, firstSettings());
+const hooks = { opened: showConversation, listed: () => sidebar.show(), grew, ended };
+const session = new Session(api, hooks, firstSettings());
 const chat = new ChatView({
   start: (text) => send(text),
   edit: (turn, text) => session.edit(turn, text),
@@ -51,12 +54,16 @@ function wire() {
   byId("new-chat").addEventListener("click", startNew);
   byId("theme").addEventListener("click", switchTheme);
   byId("endpoint").textContent = apiAddress();
-  byId("copy-endpoint").addEventListener("click", async () => announce((await copyText(apiAddress())) ? "Address copied" : "Copying failed"));
+  byId("copy-endpoint").addEventListener("click", copyAddress);
   addEventListener("hashchange", followAddress);
   document.querySelector(".skip").addEventListener("click", (event) => (event.preventDefault(), composer.focus()));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", showTheme);
   onOtherTab(() => sidebar.show());
   showTheme();
+}
+
+async function copyAddress() {
+  announce((await copyText(apiAddress())) ? "Address copied" : "Copying failed");
 }
 
 function apiAddress() {
@@ -68,15 +75,15 @@ function firstSettings() {
   return { model: preference("model"), system: "", sampling: {} };
 }
 
-/** @param {string} text */
-function send(text) {
+/** A message may be quicker than the list of models. @param {string} text */
+async function send(text) {
+  if (!session.current.settings.model) await loadModels();
   session.send(text);
   composer.focus();
   announce("Answering");
 }
 
 function startNew() {
-  history.pushState(null, "", location.pathname);
   session.startNew();
   sidebarDrawer.uncover();
   composer.focus();
@@ -92,7 +99,8 @@ function followAddress() {
 /** Shows the open conversation as it now is, wherever it came from. */
 function showConversation() {
   const { current, liveTurn } = session;
-  if (current.turns.length && addressed() !== current.id) history.pushState(null, "", `#c=${current.id}`);
+  const address = current.turns.length ? current.id : null;
+  if (addressed() !== address) history.pushState(null, "", address ? `#c=${address}` : location.pathname);
   showModel();
   byId("title").textContent = current.turns.length ? current.title : "New chat";
   document.title = current.turns.length ? `${current.title} – Shoal` : "Shoal";
@@ -155,9 +163,15 @@ function showState(state, before, why) {
   byId("status-text").textContent = STATUS[state];
   byId("engine").classList.toggle("stale", state !== "online");
   if (state === "locked") keys.ask();
-  if (state === "online") loadModels();
+  if (state === "online") {
+    keys.dismiss();
+    loadModels();
+  }
   if (state === "online" && before !== "connecting") announce("Connected again");
-  showBanner({ offline: "The server does not answer. This page keeps trying and loses nothing.", starting: `The server is not ready yet: ${why}` }[state]);
+  showBanner({
+    offline: "The server does not answer. This page keeps trying and loses nothing.",
+    starting: `The server is not ready yet: ${why}`,
+  }[state]);
 }
 
 /** @param {string | undefined} text */

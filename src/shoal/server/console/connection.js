@@ -6,7 +6,8 @@
 import { ApiError } from "./api.js";
 
 /** @typedef {"connecting" | "online" | "starting" | "locked" | "offline"} State */
-/** @typedef {{stats: (stats: Record<string, any>) => void, state: (state: State, before: State, why: string) => void, restarted: () => void}} Listener */
+/** @typedef {{stats: (stats: Record<string, any>) => void, restarted: () => void,
+ *             state: (state: State, before: State, why: string) => void}} Listener */
 
 const PERIOD_MS = 1000;
 
@@ -33,9 +34,9 @@ export class Connection {
     this.#timer = setTimeout(() => this.check(), PERIOD_MS);
   }
 
-  /** A request failed: what is known no longer holds. */
+  /** A request failed or there is a new key: what is known no longer holds. */
   doubt() {
-    if (this.state === "online") this.#become("connecting");
+    if (this.state === "online" || this.state === "locked") this.#become("connecting");
     return this.check();
   }
 

@@ -1,6 +1,7 @@
 /**
  * A side panel that is a column where there is room and slides over the page where there is not.
- * As an overlay it behaves like a dialog: the rest is inert, Escape and the scrim close it, focus goes in and comes back.
+ * As an overlay it behaves like a dialog: the rest is inert, Escape and the scrim close it, and the focus goes in and
+ * comes back.
  */
 
 import { byId } from "./dom.js";

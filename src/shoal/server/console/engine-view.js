@@ -36,9 +36,11 @@ export class EngineView {
   }
 
   #build(root) {
-    const chart = svg("svg", { class: "spark", viewBox: "0 0 100 30", preserveAspectRatio: "none", "aria-hidden": "true" }, this.area, this.line);
-    const figures = FIGURES.map(([name, title], index) => el("div", { title }, el("dt", { text: name }), this.values[index]));
-    const school = svg("svg", { class: "school", viewBox: `0 0 ${COLUMNS * 14 + 5} ${ROWS * 11}`, "aria-hidden": "true" }, ...this.fish);
+    const figures = FIGURES.map(([name, title], index) =>
+      el("div", { title }, el("dt", { text: name }), this.values[index]));
+    const chart = drawing("spark", 100, 30, [this.area, this.line]);
+    chart.setAttribute("preserveAspectRatio", "none");
+    const school = drawing("school", COLUMNS * 14 + 5, ROWS * 11, this.fish);
     root.replaceChildren(
       el("h2", { id: "engine-title", text: "Engine" }), this.device,
       el("p", { class: "speed" }, this.rate, " tokens/s"), chart,
@@ -77,10 +79,16 @@ export class EngineView {
     const share = (blocks) => (total ? Math.ceil((blocks / total) * this.fish.length) : 0);
     const lit = share(used);
     const kept = lit + share(cached);
-    this.fish.forEach((node, index) => node.setAttribute("class", index < lit ? "used" : index < kept ? "cached" : "free"));
-    this.legend.replaceChildren(
-      key("used", `${used} used`), key("cached", `${cached} kept`), key("free", `of ${total} blocks × ${size} tokens`));
+    const kind = (index) => (index < lit ? "used" : index < kept ? "cached" : "free");
+    this.fish.forEach((node, index) => node.setAttribute("class", kind(index)));
+    const all = `of ${total} blocks × ${size} tokens`;
+    this.legend.replaceChildren(key("used", `${used} used`), key("cached", `${cached} kept`), key("free", all));
   }
+}
+
+/** The figures say the same in words, so screen readers pass over the drawings. */
+function drawing(name, width, height, shapes) {
+  return svg("svg", { class: name, viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" }, ...shapes);
 }
 
 /** Rows are staggered, as fish swim. */

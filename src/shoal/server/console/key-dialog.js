@@ -34,6 +34,11 @@ export class KeyDialog {
     this.dialog.showModal();
   }
 
+  /** The server answers after all. */
+  dismiss() {
+    this.dialog.close();
+  }
+
   #keep(key, remember) {
     this.#key = key;
     setPreference("key", remember ? key : "");

@@ -1,8 +1,9 @@
 /**
  * Inline Markdown to DOM nodes: code, emphasis, strike, links, breaks. Anything else is text.
  *
- * Model output is hostile here. Only text nodes and the elements named in this file are made, the one attribute that
- * comes from the text is a link's address, and `safeUrl` decides on it. Images are never loaded: they become links.
+ * Model output is hostile here. Only text nodes and the elements named in this file are made, the one attribute
+ * that comes from the text is a link's address, and `safeUrl` decides on it. Images are never loaded: they become
+ * links.
  * Delimiters without an end are remembered, so that a run of them costs linear time.
  */
 
@@ -10,12 +11,13 @@ import { el } from "./dom.js";
 
 const MAX_DEPTH = 8;
 const MAX_LABEL = 1000;
+const TARGET = /^\(\s*<?((?:[^\s<>()]|\([^\s<>()]*\))*)>?(?:\s+["'(][^"')\n]*["')])?\s*\)/;
 const SPECIAL = /[\\`*_~[!<\n]|https?:\/\//g;
 const SCHEMES = new Set(["http:", "https:", "mailto:"]);
 const PAIRS = [["**", "strong"], ["__", "strong"], ["~~", "del"], ["*", "em"], ["_", "em"]];
 
 /**
- * @param {string} raw @returns {string | null} a normalised absolute address, or null for any scheme but http(s), mailto.
+ * @param {string} raw @returns {string | null} a normalised absolute address, null unless http, https or mailto.
  * Relative addresses are refused: they would point into this server.
  */
 export function safeUrl(raw) {
@@ -81,7 +83,8 @@ function code(text, at, missing) {
     return { node: ticks, length: ticks.length };
   }
   const body = text.slice(at + ticks.length, end).replace(/\n/g, " ");
-  return { node: el("code", { text: /^ .*[^ ].* $/.test(body) ? body.slice(1, -1) : body }), length: end + ticks.length - at };
+  const isPadded = body.startsWith(" ") && body.endsWith(" ") && body.trim() !== "";
+  return { node: el("code", { text: isPadded ? body.slice(1, -1) : body }), length: end + ticks.length - at };
 }
 
 function anchor(href, content) {
@@ -102,7 +105,8 @@ function autolink(text, at) {
 
 function bareUrl(text, at) {
   const found = /^https?:\/\/[^\s<>"`]{1,2000}/.exec(text.slice(at, at + 2100));
-  const trimmed = found?.[0].replace(/[.,;:!?'*_~)\]]+$/, "");
+  const ends = found?.[0].includes("(") ? /[.,;:!?'*_~\]]+$/ : /[.,;:!?'*_~)\]]+$/;
+  const trimmed = found?.[0].replace(ends, "");
   const href = trimmed && safeUrl(trimmed);
   return href ? { node: anchor(href, trimmed), length: trimmed.length } : null;
 }
@@ -111,7 +115,7 @@ function bareUrl(text, at) {
 function link(text, at, bang, depth, missing) {
   if (!missing.has("](") && text.indexOf("](", at) < 0) missing.add("](");
   const close = missing.has("](") ? -1 : labelEnd(text, at);
-  const target = close < 0 ? null : /^\(\s*<?([^\s<>]{0,2000}?)>?(?:\s+["'(][^"')\n]*["')])?\s*\)/.exec(text.slice(close + 1, close + 2400));
+  const target = close < 0 ? null : TARGET.exec(text.slice(close + 1, close + 2400));
   if (!target) return null;
   const href = safeUrl(target[1]);
   const label = text.slice(at + 1, close) || target[1];
@@ -136,8 +140,11 @@ function emphasis(text, at, depth, missing) {
     if (/\s/.test(text[at + mark.length] ?? " ")) continue;
     if (mark[0] === "_" && /\w/.test(text[at - 1] ?? "")) continue;
     const end = closer(text, at + mark.length, mark);
-    if (end < 0) missing.add(mark);
-    else return { node: el(tag, {}, inline(text.slice(at + mark.length, end), depth + 1)), length: end + mark.length - at };
+    if (end >= 0) {
+      const content = inline(text.slice(at + mark.length, end), depth + 1);
+      return { node: el(tag, {}, content), length: end + mark.length - at };
+    }
+    missing.add(mark);
   }
   return null;
 }

@@ -53,7 +53,7 @@ export function splitBlocks(text) {
   let offset = 0;
   for (const line of text.split("\n")) {
     const last = blocks.at(-1);
-    if (last?.kind === "text" && beginsTable(last.lines.at(-1), line)) blocks.push(tableFrom(blocks, last, line, offset));
+    if (last?.kind === "text" && beginsTable(last.lines.at(-1), line)) pushTable(blocks, line, offset);
     else if (last && continues(last, line)) extend(last, line);
     else blocks.push({ kind: kindOf(line), lines: [line], offset, fence: FENCE.exec(line)?.[1] });
     offset += line.length + 1;
@@ -68,18 +68,21 @@ function extend(block, line) {
 }
 
 function beginsTable(header, line) {
-  return kindOf(header) === "text" && header.includes("|") && line.includes("-") && DELIMITER.test(line) && cells(header).length === cells(line).length;
+  const isHeader = header.includes("|") && kindOf(header) === "text";
+  return isHeader && DELIMITER.test(line) && cells(header).length === cells(line).length;
 }
 
 /** The last line of a paragraph turns out to be the head of a table. */
-function tableFrom(blocks, paragraph, line, offset) {
+function pushTable(blocks, line, offset) {
+  const paragraph = blocks.at(-1);
   const header = paragraph.lines.pop();
   if (!paragraph.lines.length) blocks.pop();
-  return { kind: "table", lines: [header, line], offset: offset - header.length - 1 };
+  blocks.push({ kind: "table", lines: [header, line], offset: offset - header.length - 1 });
 }
 
 function cells(row) {
-  return row.trim().replace(/^\|/, "").replace(/\|$/, "").split(/(?<!\\)\|/).map((cell) => cell.trim().replace(/\\\|/g, "|"));
+  const inner = row.trim().replace(/^\|/, "").replace(/\|$/, "");
+  return inner.split(/(?<!\\)\|/).map((cell) => cell.trim().replace(/\\\|/g, "|"));
 }
 
 /** @param {string} text @param {number} [depth] @returns {Node[]} */
@@ -94,7 +97,7 @@ function renderBlock({ kind, lines }, depth) {
     case "fence": return fence(lines);
     case "heading": return heading(lines[0]);
     case "rule": return el("hr");
-    case "quote": return el("blockquote", {}, ...renderMarkdown(lines.map((line) => line.replace(/^ {0,3}> ?/, "")).join("\n"), depth + 1));
+    case "quote": return quote(lines, depth);
     case "list": return list(lines, depth);
     case "table": return table(lines);
     default: return el("p", {}, inline(lines.join("\n").trim()));
@@ -105,6 +108,11 @@ function renderBlock({ kind, lines }, depth) {
 function heading(line) {
   const [, marks, text = ""] = HEADING.exec(line);
   return el(`h${Math.min(6, marks.length + 2)}`, {}, inline(text));
+}
+
+function quote(lines, depth) {
+  const inner = lines.map((line) => line.replace(/^ {0,3}> ?/, "")).join("\n");
+  return el("blockquote", {}, ...renderMarkdown(inner, depth + 1));
 }
 
 function fence(lines) {
@@ -151,10 +159,18 @@ function listItem(source, loose, depth) {
 
 function table(lines) {
   const [head, ...body] = lines.filter((_, index) => index !== 1).map(cells);
-  const align = cells(lines[1]).map((cell) => (cell.endsWith(":") ? (cell.startsWith(":") ? "center" : "end") : undefined));
-  const row = (tag, values) => el("tr", {}, ...align.map((side, index) => el(tag, { class: side, scope: tag === "th" ? "col" : undefined }, inline(values[index] ?? ""))));
-  const parts = [el("thead", {}, row("th", head)), el("tbody", {}, ...body.map((values) => row("td", values)))];
+  const sides = cells(lines[1]).map(side);
+  const row = (tag, scope, values) => el("tr", {}, ...sides.map((place, index) =>
+    el(tag, { class: place, scope }, inline(values[index] ?? ""))));
+  const rows = body.map((values) => row("td", undefined, values));
+  const parts = [el("thead", {}, row("th", "col", head)), el("tbody", {}, ...rows)];
   return el("div", { class: "table", tabindex: "0", role: "region", "aria-label": "Table" }, el("table", {}, ...parts));
+}
+
+/** @param {string} cell of the line under the head, such as `:-:` @returns {string | undefined} a class */
+function side(cell) {
+  if (!cell.endsWith(":")) return undefined;
+  return cell.startsWith(":") ? "center" : "end";
 }
 
 /** Renders text that only grows. `update` costs as much as the last block is long. */

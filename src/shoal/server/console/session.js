@@ -10,7 +10,8 @@ import { load, newConversation, remove, save } from "./store.js";
 
 /** @typedef {import("./store.js").Turn} Turn */
 /** @typedef {import("./store.js").Conversation} Conversation */
-/** @typedef {{opened: () => void, listed: () => void, grew: (turn: Turn) => void, ended: (turn: Turn, isOpen: boolean) => void}} Hooks */
+/** @typedef {{opened: () => void, listed: () => void, grew: (turn: Turn) => void,
+ *             ended: (turn: Turn, isOpen: boolean) => void}} Hooks */
 /** @typedef {{conversation: Conversation, turn: Turn, abort: AbortController}} Live */
 
 const SAVE_MS = 300;
@@ -20,7 +21,10 @@ export class Session {
   #live = /** @type {Map<string, Live>} */ (new Map());
   #timers = /** @type {Map<string, number>} */ (new Map());
 
-  /** @param {import("./api.js").Api} api @param {Hooks} hooks @param {import("./store.js").Settings} settings of the first chat */
+  /**
+   * @param {import("./api.js").Api} api @param {Hooks} hooks
+   * @param {import("./store.js").Settings} settings of the first chat
+   */
   constructor(api, hooks, settings) {
     this.api = api;
     this.hooks = hooks;
@@ -81,7 +85,7 @@ export class Session {
     this.#answer();
   }
 
-  /** @param {Turn} turn a message of the user @param {string} text what it should have been; what followed is dropped */
+  /** @param {Turn} turn a message of the user; it and what followed is dropped @param {string} text in its place */
   edit(turn, text) {
     this.#truncate(turn);
     this.send(text);

@@ -6,17 +6,23 @@
 import { el } from "./dom.js";
 
 /** @typedef {import("./store.js").Settings} Settings */
-/** @typedef {{key: string, label: string, hint: string, unset: string, min: number, max: number, step: number}} Field */
+/** @typedef {{key: string, label: string, hint: string, unset: string, min: number, max: number, step: number}} Field
+ *  `unset` is shown while the field is empty: what the server does then. */
 
-/** @type {Field[]} */
+/** @returns {Field} */
+function field(key, label, hint, unset, min, max, step) {
+  return { key, label, hint, unset, min, max, step };
+}
+
+/** In the order of the page. */
 const FIELDS = [
-  { key: "temperature", label: "Temperature", hint: "0 always takes the likeliest token", unset: "1", min: 0, max: 2, step: 0.05 },
-  { key: "top_p", label: "Top-p", hint: "Keep the likeliest tokens up to this mass", unset: "1", min: 0.01, max: 1, step: 0.01 },
-  { key: "top_k", label: "Top-k", hint: "Keep this many tokens; 0 keeps all", unset: "all", min: 0, max: 1e6, step: 1 },
-  { key: "min_p", label: "Min-p", hint: "Drop tokens below this share of the likeliest", unset: "0", min: 0, max: 1, step: 0.01 },
-  { key: "max_tokens", label: "Max tokens", hint: "Longest answer", unset: "no limit", min: 1, max: 1e7, step: 1 },
-  { key: "seed", label: "Seed", hint: "Same seed, same answer", unset: "random", min: 0, max: 2 ** 53 - 1, step: 1 },
-  { key: "repetition_penalty", label: "Repetition penalty", hint: "Above 1 makes repeats less likely", unset: "1", min: 0.05, max: 2, step: 0.05 },
+  field("temperature", "Temperature", "0 always takes the likeliest token", "1", 0, 2, 0.05),
+  field("top_p", "Top-p", "Keep the likeliest tokens up to this mass", "1", 0.01, 1, 0.01),
+  field("top_k", "Top-k", "Keep this many tokens; 0 keeps all", "all", 0, 1e6, 1),
+  field("min_p", "Min-p", "Drop tokens below this share of the likeliest", "0", 0, 1, 0.01),
+  field("max_tokens", "Max tokens", "Longest answer", "no limit", 1, 1e7, 1),
+  field("seed", "Seed", "Same seed, same answer", "random", 0, 2 ** 53 - 1, 1),
+  field("repetition_penalty", "Repetition penalty", "Above 1 makes repeats less likely", "1", 0.05, 2, 0.05),
 ];
 
 export class SettingsForm {
@@ -27,8 +33,8 @@ export class SettingsForm {
     this.changed = changed;
     this.system = el("textarea", { id: "system", rows: "3", placeholder: "How the model should answer" });
     this.stop = el("textarea", { id: "stop-strings", rows: "2", placeholder: "One per line, \\n for a newline" });
-    this.inputs = FIELDS.map((field) => el("input", { id: `set-${field.key}`, type: "number", inputmode: "decimal", placeholder: field.unset,
-      min: field.min, max: field.max, step: field.step, "aria-describedby": `about-${field.key}` }));
+    this.inputs = FIELDS.map(({ key, unset, min, max, step }) => el("input", { id: `set-${key}`, type: "number",
+      min, max, step, inputmode: "decimal", placeholder: unset, "aria-describedby": `about-${key}` }));
     this.reset = el("button", { type: "button", class: "button quiet", text: "Reset", onclick: () => this.#reset() });
     form.append(...this.#layout());
     form.addEventListener("input", () => this.#read());
@@ -46,8 +52,9 @@ export class SettingsForm {
   }
 
   #layout() {
-    const rows = FIELDS.map((field, index) => el("div", { class: "field" },
-      el("label", { for: `set-${field.key}`, text: field.label }), this.inputs[index], el("p", { id: `about-${field.key}`, text: field.hint })));
+    const rows = FIELDS.map(({ key, label, hint }, index) => el("div", { class: "field" },
+      el("label", { for: `set-${key}`, text: label }), this.inputs[index],
+      el("p", { id: `about-${key}`, text: hint })));
     return [
       el("h2", { id: "settings-title", text: "This conversation" }),
       el("div", { class: "field wide" }, el("label", { for: "system", text: "System prompt" }), this.system),
@@ -58,7 +65,8 @@ export class SettingsForm {
 
   #read() {
     const stop = this.stop.value.split("\n").filter(Boolean).map((text) => text.replaceAll("\\n", "\n"));
-    const set = FIELDS.map(({ key }, index) => [key, this.inputs[index]]).filter(([, input]) => input.value !== "" && input.validity.valid);
+    const all = FIELDS.map(({ key }, index) => [key, this.inputs[index]]);
+    const set = all.filter(([, input]) => input.value !== "" && input.validity.valid);
     this.#settings.system = this.system.value;
     this.#settings.sampling = Object.fromEntries(set.map(([key, input]) => [key, input.valueAsNumber]));
     if (stop.length) this.#settings.sampling.stop = stop;

@@ -26,9 +26,10 @@ export class Sidebar {
 
   #row(conversation, isOpen) {
     const { id, title } = conversation;
+    const save = () => downloadJson(`shoal-${id}.json`, exported(list().filter((item) => item.id === id)));
     const open = el("a", { href: `#c=${id}`, "aria-current": isOpen ? "page" : undefined, text: title });
     return el("li", { class: isOpen ? "open" : undefined }, open,
-      iconButton("download", `Export “${title}”`, () => downloadJson(`shoal-${id}.json`, exported(list().filter((item) => item.id === id)))),
+      iconButton("download", `Export “${title}”`, save),
       iconButton("trash", `Delete “${title}”`, () => this.#delete(id)));
   }
 

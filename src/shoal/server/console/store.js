@@ -7,12 +7,14 @@
  */
 
 /** @typedef {"done" | "streaming" | "stopped" | "interrupted" | "failed"} Status */
-/** @typedef {{ttftMs?: number, tokensPerS?: number, promptTokens?: number, tokens?: number, cachedTokens?: number, finish?: string}} Metrics */
+/** @typedef {{ttftMs?: number, tokensPerS?: number, promptTokens?: number, tokens?: number, cachedTokens?: number,
+ *             energyJ?: number, finish?: string}} Metrics */
 /** @typedef {{role: "user" | "assistant", content: string, status: Status, model?: string, metrics?: Metrics,
  *             problem?: import("./api.js").Problem}} Turn */
 /** @typedef {{model: string, system: string, sampling: Record<string, number | string[]>}} Settings */
 /** @typedef {{id: string, title: string, updated: number, settings: Settings, turns: Turn[]}} Conversation */
 
+const ROLES = new Set(["user", "assistant"]);
 const PREFIX = "shoal.chat.";
 export const MAX_CONVERSATIONS = 100;
 
@@ -98,9 +100,10 @@ export function setPreference(name, value) {
 function parse(text) {
   try {
     const { id, title, updated, settings, turns } = JSON.parse(text ?? "");
-    if (typeof id !== "string" || !Array.isArray(turns) || typeof settings?.sampling !== "object") return null;
-    const kept = turns.filter((turn) => typeof turn?.content === "string" && ["user", "assistant"].includes(turn.role));
-    const clean = { model: String(settings.model ?? ""), system: String(settings.system ?? ""), sampling: settings.sampling ?? {} };
+    const { model, system, sampling } = settings;
+    if (typeof id !== "string" || !Array.isArray(turns) || typeof sampling !== "object") return null;
+    const kept = turns.filter((turn) => typeof turn?.content === "string" && ROLES.has(turn.role));
+    const clean = { model: String(model ?? ""), system: String(system ?? ""), sampling: sampling ?? {} };
     return { id, title: String(title), updated: Number(updated) || 0, settings: clean, turns: kept };
   } catch {
     return null;

@@ -5,12 +5,14 @@
 import { copyButton, el, iconButton, svg } from "./dom.js";
 
 /** @typedef {import("./store.js").Turn} Turn */
-/** @typedef {{edit: (turn: Turn, text: string) => void, regenerate: (turn: Turn) => void, resume: (turn: Turn) => void}} Actions */
+/** @typedef {{edit: (turn: Turn, text: string) => void, regenerate: (turn: Turn) => void,
+ *             resume: (turn: Turn) => void}} Actions */
 
 /** Without its Markdown module the page still works, in plain text. */
 const markdown = await import("./markdown.js").catch(() => null);
 
-const SWIMMERS = "M0 2.5L3 5q4.5 -4.6 9 0q-4.5 4.6 -9 0L0 7.5ZM16 2.5L19 5q4.5 -4.6 9 0q-4.5 4.6 -9 0L16 7.5ZM32 2.5L35 5q4.5 -4.6 9 0q-4.5 4.6 -9 0L32 7.5Z";
+const FISH = "l3 2.500q4.500-4.600 9 0q-4.500 4.600-9 0l-3 2.500Z";
+const SWIMMERS = `M0 2.500${FISH}M16 2.500${FISH}M32 2.500${FISH}`;
 
 /** @param {Turn} turn @param {Actions} actions @returns {TurnView} */
 export function turnView(turn, actions) {
@@ -99,7 +101,8 @@ class AssistantTurn {
   }
 
   #progress() {
-    const swimming = svg("svg", { class: "swim", viewBox: "0 0 44 10", "aria-hidden": "true" }, svg("path", { d: SWIMMERS }));
+    const shape = svg("path", { d: SWIMMERS });
+    const swimming = svg("svg", { class: "swim", viewBox: "0 0 44 10", "aria-hidden": "true" }, shape);
     return [el("p", { class: "metrics" }, swimming, ...measures(this.turn))];
   }
 
@@ -115,12 +118,12 @@ class AssistantTurn {
   /** What is unusual about the ending and what can be done, or null. "streaming" here means nobody receives it. */
   #note() {
     const { status, problem, metrics } = this.turn;
-    if (status === "failed") return note("failed", problem ?? { title: "The answer failed", text: "" }, this.#retry());
-    if (status === "stopped") return note("quiet", { title: "Stopped", text: "" }, this.#continue());
-    if (metrics?.finish === "length") return note("quiet", { title: "Cut at the token limit", text: "" }, this.#continue());
+    if (status === "failed") return note("failed", problem ?? { title: "The answer failed" }, this.#retry());
+    if (status === "stopped") return note("quiet", { title: "Stopped" }, this.#continue());
+    if (metrics?.finish === "length") return note("quiet", { title: "Cut at the token limit" }, this.#continue());
     if (status === "done") return null;
-    const text = problem?.text ?? "The page was closed while it was being written. What had arrived is kept.";
-    return note("interrupted", { title: "Interrupted", text }, this.turn.content ? this.#continue() : this.#retry());
+    const text = "The connection or this page was closed before the answer ended. What had arrived is kept.";
+    return note("interrupted", { title: "Interrupted", text }, this.#continue());
   }
 
   #retry() {
@@ -128,7 +131,8 @@ class AssistantTurn {
   }
 
   #continue() {
-    return this.turn.content ? iconButton("play", "Continue", () => this.actions.resume(this.turn), false) : this.#retry();
+    if (!this.turn.content) return this.#retry();
+    return iconButton("play", "Continue", () => this.actions.resume(this.turn), false);
   }
 }
 
@@ -138,20 +142,29 @@ function speaker(name) {
 
 function note(kind, { title, text, detail }, button) {
   const words = el("div", {}, el("strong", { text: title }), text ? el("p", { text }) : null);
-  if (detail && detail !== text) words.append(el("details", {}, el("summary", { text: "What the server said" }), el("p", { text: detail })));
+  if (detail && detail !== text) words.append(serverSaid(detail));
   return el("div", { class: `note ${kind}`, role: kind === "failed" ? "alert" : undefined }, words, button);
+}
+
+function duration(ms) {
+  return ms < 1000 ? `${ms.toFixed(0)} ms` : `${(ms / 1000).toFixed(2)} s`;
+}
+
+function serverSaid(detail) {
+  return el("details", { open: true }, el("summary", { text: "What the server said" }), el("p", { text: detail }));
 }
 
 /** @param {Turn} turn @returns {HTMLElement[]} model, speed and counts, each where known */
 function measures({ model, metrics = {} }) {
-  const { tokensPerS, ttftMs, tokens, promptTokens, cachedTokens } = metrics;
+  const { tokensPerS, ttftMs, tokens, promptTokens, cachedTokens, energyJ } = metrics;
   const prompt = promptTokens && `${promptTokens} in prompt${cachedTokens ? `, ${cachedTokens} cached` : ""}`;
   const parts = [
     [model, "Model"],
     [tokensPerS && `${tokens ? "" : "≈ "}${tokensPerS.toFixed(1)} tok/s`, "Tokens per second after the first"],
-    [ttftMs && `${ttftMs < 1000 ? `${ttftMs.toFixed(0)} ms` : `${(ttftMs / 1000).toFixed(2)} s`} to first`, "Time to the first token, measured here"],
+    [ttftMs && `${duration(ttftMs)} to first`, "Time to the first token, measured here"],
     [tokens && `${tokens} tokens`, "Tokens of the answer"],
     [prompt, "Tokens of the prompt"],
+    [energyJ && `${energyJ.toPrecision(3)} J`, "Energy of the answer"],
   ];
   return parts.filter(([text]) => text).map(([text, title]) => el("span", { text, title }));
 }
