@@ -9,7 +9,7 @@ from shoal.engine.sampler import Sampled
 from shoal.engine.stops import StopScanner
 from shoal.models.detokenizer import Detokenizer
 from shoal.models.tokenizer import Tokenizer
-from shoal.models.tools import ToolCallParser
+from shoal.models.tool_parser import ToolCallParser
 
 
 class Answer:
@@ -29,14 +29,13 @@ class Answer:
     - a stop string in the text as generated, tool calls included, completed by token number `min_tokens` or a later
       one; the one completed first, of several the longest: "stop";
     - `max_tokens` tokens: "length".
-    An answer that ends with "stop" and holds a tool call says "tool_calls".
-
-    Where parallel calls are not allowed, the first whole call ends the answer.
+    An answer that ends with "stop" and holds a tool call says "tool_calls". Where parallel calls are not allowed the
+    first whole call ends the answer, and no other comes out.
 
     max_tokens       tokens this choice may have: the request's own limit and what the context has room for.
-    tool_parser      of this choice alone, or None where text is text; `show` is its `ToolFormat.show`.
+    tool_parser      of this choice alone, or None where text is text.
     is_constrained   a grammar holds the answer; implied by `request.constraint`.
-    show             control tokens that are text to the tool parser.
+    show             control tokens that are text to the tool parser: its `ToolFormat.show`.
     """
 
     def __init__(
@@ -61,7 +60,7 @@ class Answer:
         self._ends = frozenset(sampling.stop_token_ids) | (nothing if sampling.ignore_eos else tokenizer.eos_ids)
         self._forced_ends = tokenizer.eos_ids if is_constrained else nothing
         self._wants_logprobs = sampling.logprobs is not None
-        self._detokenizer = Detokenizer(tokenizer, show=show)
+        self._detokenizer = Detokenizer(tokenizer, show=show, at_start=_is_chat(request))
         self._stops = StopScanner(sampling.stop)
         self._tokens: list[int] = []  # ids and log-probabilities not yet in a chunk
         self._logprobs: list[TokenLogprob] = []
