@@ -1,0 +1,56 @@
+"""/v1/completions: request, answer. A chunk of the stream has the answer's shape with finish_reason null."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from shoal.server.wire.base import Answer, TokenIds
+from shoal.server.wire.chat import MaxTokens, StreamOptions
+from shoal.server.wire.logprobs import CompletionLogprobs
+from shoal.server.wire.sampling import SamplingFields
+from shoal.server.wire.usage import ChatUsage
+
+DEFAULT_MAX_TOKENS = 16
+"""OpenAI's, for this endpoint only."""
+
+Prompts = str | Annotated[list[str], Field(fail_fast=True, min_length=1, max_length=2048)] | TokenIds | (
+    Annotated[list[TokenIds], Field(fail_fast=True, min_length=1, max_length=2048)]
+)  # fmt: skip
+
+
+class CompletionRequest(SamplingFields):
+    prompt: Prompts
+    max_tokens: MaxTokens | None = None
+    n: Annotated[int, Field(ge=1, le=128)] | None = None
+    best_of: Literal[1] | None = None
+    echo: bool | None = None
+    logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    stream_options: StreamOptions | None = None
+
+
+def prompts_of(prompt: Prompts) -> list[str | tuple[int, ...]]:
+    """One text or one list of token ids for each prompt."""
+    if isinstance(prompt, str):
+        return [prompt]
+    if tokens := tuple(item for item in prompt if isinstance(item, int)):
+        return [tokens]
+    return [tuple(item) if isinstance(item, list) else item for item in prompt if not isinstance(item, int)]
+
+
+class CompletionChoice(Answer):
+    index: int
+    text: str
+    logprobs: CompletionLogprobs | None
+    finish_reason: Literal["stop", "length", "tool_calls"] | None
+
+
+class Completion(Answer):
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: str
+    choices: list[CompletionChoice]
+    usage: ChatUsage | None
+    system_fingerprint: str
