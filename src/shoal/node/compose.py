@@ -1,0 +1,179 @@
+"""The one place where a node is put together: weights, runner, language, engine, and the `Service` a server takes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from shoal.core.errors import InvalidRequest, ModelNotFound
+from shoal.core.request import Message, Request, Sampling
+from shoal.core.service import ModelCard, Service
+from shoal.engine.engine import Engine, EngineConfig
+from shoal.engine.language import Language
+from shoal.engine.load import RunnerOptions, load_runner
+from shoal.engine.plan import SchedulerConfig
+from shoal.models.catalogue import default_name, find, parse_source
+from shoal.models.checkpoint import Checkpoint, open_checkpoint
+from shoal.models.store import Store
+from shoal.models.template import ChatTemplate
+from shoal.models.tokenizer import load_tokenizer
+from shoal.models.tools import ToolFormat
+from shoal.node.config import NodeConfig
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A running node: what its server takes, and the engine behind it."""
+
+    service: Service
+    engine: Engine
+
+
+@asynccontextmanager
+async def compose(config: NodeConfig) -> AsyncIterator[Node]:
+    """Load everything `config` names; at the end let running answers finish. Raises what the parts raise."""
+    path = Store(config.home).resolve(config.model)
+    engine, language, card = await asyncio.to_thread(_load, config, path)
+    try:
+        parts = _Parts(engine, language, card)
+        for name, folder in config.adapters:
+            await parts.load_adapter(name, folder)
+        yield Node(parts.service(), engine)
+    finally:
+        await engine.stop()
+
+
+def _load(config: NodeConfig, path: Path) -> tuple[Engine, Language, ModelCard]:
+    checkpoint = open_checkpoint(path)
+    language = _language(checkpoint)
+    loaded = load_runner(checkpoint, _runner_options(config))
+    name = _model_name(config.model)
+    scheduler = SchedulerConfig(
+        block_size=loaded.runner.block_size,
+        num_blocks=loaded.runner.num_blocks,
+        max_batch_tokens=config.max_batch_tokens,
+        max_running=config.max_running,
+        max_waiting=config.max_waiting,
+        prefill_chunk=config.max_batch_tokens,
+        max_outputs=max(256, config.max_running),
+    )
+    engine_config = EngineConfig(
+        name, loaded.context_length, checkpoint.config.num_layers, scheduler, loaded.device, loaded.kernels
+    )
+    return Engine(engine_config, loaded.runner, language), language, _card(name, checkpoint, loaded.context_length)
+
+
+def _language(checkpoint: Checkpoint) -> Language:
+    tokenizer = load_tokenizer(checkpoint.tokenizer)
+    if checkpoint.chat_template is None:
+        return Language(tokenizer, None)
+    tools = ToolFormat.detect(checkpoint.chat_template, tokenizer)
+    template = ChatTemplate(checkpoint.chat_template, tokenizer, native_tools=tools.kind != "generic")
+    return Language(tokenizer, template, tools)
+
+
+def _runner_options(config: NodeConfig) -> RunnerOptions:
+    return RunnerOptions(
+        device=config.device,
+        kernels=config.kernels,
+        threads=config.threads,
+        context_length=config.context_length,
+        block_size=config.block_size,
+        kv_type=config.kv_type,
+        kv_memory=config.kv_memory,
+        max_running=config.max_running,
+        kernel_cache=config.home / "kernels",
+    )
+
+
+def _model_name(model: str) -> str:
+    """What requests call it: the catalogue's or the store's name, else that of the file."""
+    entry = find(model)
+    if entry is not None:
+        return entry.name
+    path = Path(model).expanduser()
+    return default_name(model, parse_source(model)) if path.exists() else model
+
+
+def _card(name: str, checkpoint: Checkpoint, context_length: int) -> ModelCard:
+    has_chat = checkpoint.chat_template is not None
+    return ModelCard(
+        id=name,
+        created=int(time.time()),
+        context_length=context_length,
+        family=checkpoint.config.family,
+        quantization=checkpoint.quantization,
+        size_bytes=checkpoint.size_bytes,
+        capabilities=("completion", "embedding", *(("chat", "tools") if has_chat else ())),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """One model's engine and language, as the callables of a `Service`."""
+
+    engine: Engine
+    language: Language
+    card: ModelCard
+
+    def service(self) -> Service:
+        return Service(
+            generate=self.engine.generate,
+            models=self.models,
+            stats=self.engine.stats,
+            not_ready=self.engine.not_ready,
+            tokenize=self.tokenize,
+            detokenize=self.detokenize,
+            embed=self.embed,
+            load_adapter=self.load_adapter,
+            unload_adapter=self.engine.unload_adapter,
+        )
+
+    def models(self) -> Sequence[ModelCard]:
+        return (self.card, *(self._adapter_card(name) for name in self.engine.adapters))
+
+    async def tokenize(self, model: str, text: str | tuple[Message, ...], add_special: bool) -> list[int]:
+        self._check(model)
+        if isinstance(text, str):
+            return await asyncio.to_thread(self.language.tokenizer.encode, text, add_special=add_special)
+        request = Request("tokenize", model, text, Sampling())
+        return await asyncio.to_thread(self.language.prompt, request)
+
+    async def detokenize(self, model: str, tokens: Sequence[int]) -> str:
+        self._check(model)
+        tokenizer = self.language.tokenizer
+        if bad := [token for token in tokens if not 0 <= token < tokenizer.vocab_size]:
+            raise InvalidRequest(f"expected token ids below {tokenizer.vocab_size}, found {bad[0]}", "tokens")
+        return tokenizer.decode(tokens, skip_special=False)
+
+    async def embed(self, model: str, inputs: Sequence[str | tuple[int, ...]]) -> tuple[np.ndarray, int]:
+        self._check(model)
+        return await self.engine.embed(inputs)
+
+    async def load_adapter(self, name: str, path: str) -> ModelCard:
+        await self.engine.load_adapter(name, path)
+        return self._adapter_card(name)
+
+    def _adapter_card(self, name: str) -> ModelCard:
+        card = self.card
+        return ModelCard(
+            id=name,
+            created=card.created,
+            parent=card.id,
+            context_length=card.context_length,
+            family=card.family,
+            quantization=card.quantization,
+            capabilities=card.capabilities,
+        )
+
+    def _check(self, model: str) -> None:
+        if model not in (names := tuple(card.id for card in self.models())):
+            raise ModelNotFound(model, names)
