@@ -12,6 +12,7 @@ const WORDS = /** @type {Record<number, [string, string]>} */ ({
   0: ["The connection to the server was lost", "This page reconnects by itself; then try again."],
   400: ["The server refused this request", "Change what it names, then try again."],
   401: ["The server did not accept the API key", "Enter a valid key, then try again."],
+  403: ["The server refused this page", "Its owner has to allow this address, then try again."],
   404: ["This model is not served here", "Choose another model at the top, then try again."],
   413: ["The message is too large for this server", "Shorten it, or start a new chat."],
   429: ["The server is busy", "All places in its queue are taken."],

@@ -21,7 +21,8 @@ import { addressed, Sidebar } from "./sidebar.js";
 import { onOtherTab, preference, setPreference } from "./store.js";
 
 const STATUS = {
-  connecting: "Connecting", online: "Ready", starting: "Starting", locked: "Key needed", offline: "Offline",
+  connecting: "Connecting", online: "Ready", starting: "Starting", locked: "Key needed",
+  refused: "Refused", offline: "Offline",
 };
 
 fillIcons();
@@ -171,6 +172,7 @@ function showState(state, before, why) {
   showBanner({
     offline: "The server does not answer. This page keeps trying and loses nothing.",
     starting: `The server is not ready yet: ${why}`,
+    refused: `The server refuses this page: ${why}`,
   }[state]);
 }
 

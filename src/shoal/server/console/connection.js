@@ -5,7 +5,7 @@
 
 import { ApiError } from "./api.js";
 
-/** @typedef {"connecting" | "online" | "starting" | "locked" | "offline"} State */
+/** @typedef {"connecting" | "online" | "starting" | "locked" | "refused" | "offline"} State */
 /** @typedef {{stats: (stats: Record<string, any>) => void, restarted: () => void,
  *             state: (state: State, before: State, why: string) => void}} Listener */
 
@@ -64,6 +64,6 @@ export class Connection {
 /** @param {unknown} error @returns {State} */
 function stateAfter(error) {
   if (!(error instanceof ApiError) || error.status === 0 || error.status === 502) return "offline";
-  if (error.status === 401 || error.status === 403) return "locked";
-  return "starting";
+  if (error.status === 401) return "locked";
+  return error.status === 403 ? "refused" : "starting";
 }
