@@ -4,7 +4,8 @@ A mark, one character that occurs nowhere in the conversation, is put inside eve
 strings, and wherever such a string could complete a control token together with its surroundings. The template then
 renders as ever; control tokens are only recognised where no mark splits them, and the marks are taken out again.
 
-What this does not protect against: a template that cuts pieces out of the middle of a user's string and joins the rest.
+What this does not protect against: a template that cuts pieces out of the middle of a user's string and joins the
+rest, or that completes a control token around a key or a value of a tool's schema or arguments ("<" + value + ">").
 """
 
 from __future__ import annotations
