@@ -42,7 +42,10 @@ CASES = {
     "1. a\n\n   more\n\n2. b": "<ol><li><p>a</p><p>more</p></li><li><p>b</p></li></ol>",
     "1. run\n   ```sh\n   ls\n   ```\n2. done": f"<ol><li>run{code('ls')}</li><li>done</li></ol>",
     "> q\n> r\n\nafter": "<blockquote><p>q<br>r</p></blockquote><p>after</p>",
-    "```py\nif a < b:\n    pass\n```": code("if a &lt; b:\n    pass"),
+    "```py\nif a < 2:\n    b('#') # c\n```": code(
+        '<span class="word">if</span> a &lt; <span class="number">2</span>:\n'
+        """    b(<span class="string">'#'</span>) <span class="comment"># c</span>"""
+    ),
     "```\nstill open": code("still open"),
     "| a | b |\n|:-:|--:|\n| 1 \\| 2 | **3** |": TABLE,
     "as:\n| a | b |\n|:-:|--:|\n| 1 \\| 2 | **3** |": "<p>as:</p>" + TABLE,
@@ -58,6 +61,25 @@ CASES = {
 @pytest.mark.parametrize("source", CASES)
 def test_markdown_becomes_these_nodes(console_page: Page, source: str) -> None:
     assert console_page.evaluate(RENDER, source) == CASES[source]
+
+
+def test_highlighting_changes_no_character_of_the_code(console_page: Page) -> None:
+    """Copying from the page gives what the model wrote, also where the guess at the grammar is wrong."""
+    rng = random.Random(7)
+    pieces = ['"', "'", "`", '"""', "#", "//", "/*", "*/", "\\", "\n", "if", "name", "1.5e3", "<b>", "é"]
+    codes = ["".join(rng.choices(pieces, k=40)) for _ in range(300)]
+    shown = console_page.evaluate(
+        """async (codes) => {
+          const { highlight } = await import("/highlight.js");
+          return codes.map((code, index) => {
+            const node = document.createElement("code");
+            node.append(...highlight(code, index % 2 ? "python" : "js"));
+            return node.textContent;
+          });
+        }""",
+        codes,
+    )
+    assert shown == codes
 
 
 PIECES = ["# h", "text", "*", "**", "`", "```", "```py", "- ", "1. ", "2) ", "> ", "| a | b |", "|---|---|",

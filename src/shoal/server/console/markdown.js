@@ -7,6 +7,7 @@
  */
 
 import { copyButton, el } from "./dom.js";
+import { highlight } from "./highlight.js";
 import { inline } from "./markdown-inline.js";
 
 /** @typedef {"blank" | "fence" | "heading" | "rule" | "quote" | "list" | "table" | "text"} Kind */
@@ -116,9 +117,10 @@ function quote(lines, depth) {
 }
 
 function fence(lines) {
-  const [, mark, language] = FENCE.exec(lines[0]);
-  const code = el("code", { text: fenceBody(lines, mark) });
-  const label = el("span", { class: "language", text: language.trim().split(/\s/)[0] || "text" });
+  const [, mark, info] = FENCE.exec(lines[0]);
+  const language = info.trim().split(/\s/)[0];
+  const code = el("code", {}, ...highlight(fenceBody(lines, mark), language));
+  const label = el("span", { class: "language", text: language || "text" });
   const head = el("div", { class: "code-head" }, label, copyButton(() => code.textContent, "Copy code"));
   return el("div", { class: "code" }, head, el("pre", { tabindex: "0", "aria-label": "Code" }, code));
 }
