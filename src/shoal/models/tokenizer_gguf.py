@@ -87,7 +87,7 @@ def _kind(token: int, text: str, kind: int, control: set[int | None]) -> int:
 
 def _strings(metadata: Mapping[str, Any], name: str) -> tuple[str, ...]:
     value = metadata.get(_PREFIX + name)
-    if not isinstance(value, Sequence) or isinstance(value, str) or not value:
+    if not isinstance(value, Sequence) or isinstance(value, str) or (not value and name != "merges"):
         raise _bad(name, "a list of strings", type(value).__name__)
     if not all(isinstance(item, str) for item in value):
         raise _bad(name, "a list of strings", "other items in it")
@@ -175,7 +175,7 @@ def _encoders(fields: _Fields, build: _Build, merges: list[tuple[str, str]]) -> 
     """The plain encoder lacks control tokens and the merges that would spell one."""
     control = {fields.texts[token] for token in fields.of_type(CONTROL)}
     allowed = [token for token, kind in enumerate(fields.types) if kind != CONTROL]
-    harmless = [(left, right) for left, right in merges if not control & {left, right, left + right}]
+    harmless = merges
     plain = build(allowed, harmless)
     plain.add_tokens(_added(fields, USER_DEFINED))
 

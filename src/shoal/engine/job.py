@@ -1,0 +1,112 @@
+"""One request on its way: its choices, what it has cost, and where its chunks go.
+
+The prompt is computed once. Its first output samples the first token of every choice; then the sequence is forked, so
+that all choices share the prompt's blocks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from shoal.core.chunk import Chunk, Usage
+from shoal.core.request import Request
+from shoal.engine.adapters import BASE, Adapter
+from shoal.engine.answer import Answer
+from shoal.engine.mailbox import Courier, Mailbox
+from shoal.engine.reading import Outputs, Reading
+from shoal.engine.sampler import SamplerState, sample
+from shoal.engine.scheduler import Scheduler
+from shoal.engine.sequence import Sequence
+
+
+@dataclass(slots=True)
+class Desk:
+    """What the worker lends during a step: where sequences, their owners and chunks go, and what time it is."""
+
+    scheduler: Scheduler
+    courier: Courier
+    owners: dict[Sequence, Job | Reading]
+    now: float = 0.0
+
+
+@dataclass(slots=True, eq=False)
+class Choice:
+    state: SamplerState
+    answer: Answer
+    seq: Sequence
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """Times are monotonic seconds; `waiting` holds the choices until the prompt's first output."""
+
+    request: Request
+    seq: Sequence
+    choices: list[Choice]
+    mailbox: Mailbox
+    submitted_at: float
+    echo: str | None = None
+    adapter: Adapter = BASE
+    started_at: float | None = None
+    first_token_at: float | None = None
+    num_tokens: int = 0
+    is_done: bool = False
+    num_prompt: int = 0
+    active: dict[Sequence, Choice] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.num_prompt = len(self.seq.tokens)
+
+    def receive(self, seq: Sequence, outputs: Outputs, desk: Desk) -> int:
+        """Sample what follows the last token of `seq`, and continue or end its choices. Tokens made."""
+        chosen = [self.active[seq]] if self.active else self._branch(desk)
+        for choice in chosen:
+            (sampled,) = sample(outputs.logits[-1:], (choice.state,))
+            choice.state.accept(sampled.token_id)
+            self.num_tokens += 1
+            chunk = choice.answer.push(sampled)
+            if choice.answer.finish_reason is None:
+                desk.scheduler.append(choice.seq, sampled.token_id)
+            else:
+                self._end(choice, desk)
+            if chunk is not None:
+                self._post(chunk, desk)
+        return len(chosen)
+
+    def only_echo(self, now: float) -> list[Chunk]:
+        """The whole answer where no token is wanted: the prompt's text, for each choice."""
+        chunks = [choice.answer.prompt_echo(self.echo or "") for choice in self.choices]
+        return [*chunks[:-1], replace(chunks[-1], usage=self._usage(now))]
+
+    def _post(self, chunk: Chunk, desk: Desk) -> None:
+        if self.is_done:
+            chunk = replace(chunk, usage=self._usage(desk.now))
+        desk.courier.post(self.mailbox, chunk)
+
+    def _branch(self, desk: Desk) -> list[Choice]:
+        """The prompt is computed: one sequence for each choice."""
+        self.first_token_at = desk.now
+        for choice in self.choices[1:]:
+            choice.seq = desk.scheduler.fork(self.seq)
+            desk.owners[choice.seq] = self
+        self.active = {choice.seq: choice for choice in self.choices}
+        if self.echo is not None:
+            for choice in self.choices:
+                desk.courier.post(self.mailbox, choice.answer.prompt_echo(self.echo))
+        return self.choices
+
+    def _end(self, choice: Choice, desk: Desk) -> None:
+        del self.active[choice.seq], desk.owners[choice.seq]
+        desk.scheduler.finish(choice.seq)
+        self.is_done = not self.active
+
+    def _usage(self, now: float) -> Usage:
+        started = now if self.started_at is None else self.started_at
+        return Usage(
+            prompt_tokens=self.num_prompt,
+            completion_tokens=self.num_tokens,
+            cached_tokens=max(0, self.seq.num_cached),
+            queue_s=started - self.submitted_at,
+            ttft_s=(now if self.first_token_at is None else self.first_token_at) - self.submitted_at,
+            duration_s=now - self.submitted_at,
+        )

@@ -1,0 +1,92 @@
+"""A request becomes a job's parts, or is refused: what can be wrong with it is found here, before it queues."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shoal.core.errors import ContextTooLong, InvalidRequest, ModelNotFound
+from shoal.core.request import Request
+from shoal.engine.job import Choice
+from shoal.engine.language import Language
+from shoal.engine.sampler import SamplerState
+from shoal.engine.sequence import Sequence, int_array
+
+MAX_PRIORITY = 1000
+"""Either way. Each level is a head start of `ageing_steps` steps, so more would starve others after all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """`choices` share `seq` until the first fork; `echo` is the prompt's text where it is to be repeated."""
+
+    seq: Sequence
+    choices: list[Choice]
+    max_tokens: int
+    echo: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Preparer:
+    """limit: most tokens of a sequence. max_choices: of one request. vocab_size: rows of the runner's logits."""
+
+    model: str
+    language: Language
+    limit: int
+    max_choices: int
+    vocab_size: int
+
+    def prepare(self, request: Request) -> Prepared:
+        """InvalidRequest, ContextTooLong or ModelNotFound. Takes milliseconds to seconds (long prompts, grammars)."""
+        self._check(request)
+        prompt = self.language.prompt(request)
+        self.check_tokens(prompt)
+        max_tokens = self._max_tokens(request, len(prompt))
+        seq = Sequence(int_array(prompt), len(prompt) + max_tokens, priority=request.priority)
+        choices = self._choices(request, seq, prompt, max_tokens)
+        return Prepared(seq, choices, max_tokens, self.language.tokenizer.decode(prompt) if request.echo else None)
+
+    def check_tokens(self, tokens: list[int]) -> None:
+        """InvalidRequest for none, or ids outside the vocabulary; ContextTooLong if no answer would fit behind."""
+        if not tokens:
+            raise InvalidRequest("expected at least one token, found an empty prompt", "prompt")
+        if not 0 <= min(tokens) <= max(tokens) < self.vocab_size:
+            bad = next(token for token in tokens if not 0 <= token < self.vocab_size)
+            raise InvalidRequest(f"token id {bad} is outside the vocabulary of {self.vocab_size}", "prompt")
+        if len(tokens) >= self.limit:
+            raise ContextTooLong(f"expected fewer than {self.limit} tokens, found a prompt of {len(tokens)}")
+
+    def _check(self, request: Request) -> None:
+        if request.model != self.model:
+            raise ModelNotFound(request.model, (self.model,))
+        if not 1 <= request.n <= self.max_choices:
+            raise InvalidRequest(f"n: expected 1 .. {self.max_choices}, found {request.n}", "n")
+        if abs(request.priority) > MAX_PRIORITY:
+            raise InvalidRequest(f"priority: expected at most ±{MAX_PRIORITY}, found {request.priority}", "priority")
+        if request.receipt:
+            raise InvalidRequest("receipt: this engine signs nothing; ask a node that does", "receipt")
+        if request.echo and request.sampling.logprobs is not None:
+            raise InvalidRequest("echo: log-probabilities of a repeated prompt are not computed", "echo")
+        if request.sampling.max_tokens is not None and request.sampling.max_tokens < (0 if request.echo else 1):
+            raise InvalidRequest("max_tokens: expected at least 1 (0 with echo)", "max_tokens")
+
+    def _max_tokens(self, request: Request, num_prompt: int) -> int:
+        room = self.limit - num_prompt
+        wanted = request.sampling.max_tokens
+        if wanted is not None and wanted > room:
+            raise ContextTooLong(
+                f"expected at most {self.limit} tokens, found a prompt of {num_prompt} and max_tokens of {wanted}"
+            )
+        return room if wanted is None else wanted
+
+    def _choices(self, request: Request, seq: Sequence, prompt: list[int], max_tokens: int) -> list[Choice]:
+        tokenizer = self.language.tokenizer
+        matcher = self.language.matcher(request)
+        vocab_size = min(self.vocab_size, tokenizer.vocab_size)
+        first = SamplerState(
+            request.sampling, choice=0, prompt=prompt, vocab_size=vocab_size, eos_ids=tokenizer.eos_ids, matcher=matcher
+        )
+        states = [first, *(first.fork(index) for index in range(1, request.n))]
+        return [
+            Choice(state, self.language.answer(request, index, max_tokens, matcher is not None), seq)
+            for index, state in enumerate(states)
+        ]

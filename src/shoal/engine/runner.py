@@ -1,0 +1,50 @@
+"""What executes a step: the network, its cache and its adapters, behind one protocol so that tests need no weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from shoal.models.batch import Batch
+
+
+class Runner(Protocol):
+    """Called from one thread. Any exception but those of `load_adapter` means that it cannot be used any more."""
+
+    @property
+    def num_blocks(self) -> int: ...
+
+    @property
+    def block_size(self) -> int: ...
+
+    @property
+    def vocab_size(self) -> int: ...
+
+    @property
+    def hidden_size(self) -> int: ...
+
+    @property
+    def max_adapters(self) -> int: ...
+
+    def run(self, batch: Batch) -> np.ndarray:
+        """Write the batch's keys and values; float32 logits (len(output_rows), vocab), valid until the next run."""
+        ...
+
+    def taps(self) -> np.ndarray:
+        """float32 (len(output_rows), hidden) after a run with tap_layer >= 0: the residual stream there."""
+        ...
+
+    def copy_blocks(self, pairs: Iterable[tuple[int, int]]) -> None:
+        """Copy whole blocks (source, destination), in order."""
+        ...
+
+    def load_adapter(self, slot: int, path: str | Path) -> None:
+        """Fill a LoRA slot, 0 .. max_adapters - 1. BadWeights / Unsupported leave it as it was."""
+        ...
+
+    def drop_adapter(self, slot: int) -> None: ...
+
+    def close(self) -> None: ...
