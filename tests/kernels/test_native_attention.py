@@ -12,6 +12,7 @@ from native_harness import ISAS, Step
 from shoal.kernels import native
 from shoal.kernels.executor import CacheShape, Executor
 from shoal.kernels.program import Code, Node, Recorder
+from shoal.kernels.reference import attention
 
 
 @dataclass(frozen=True)
@@ -74,23 +75,12 @@ class Attention:
 
 
 def plain(case: Case, q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Causal attention of one whole sequence in float64: (length, heads * dim)."""
-    length = len(q)
-    cast = (lambda x: x.astype(np.float16).astype(np.float64)) if case.is_half else (lambda x: x.astype(np.float64))
-    queries = q.astype(np.float64).reshape(length, case.heads, case.dim)
-    keys, values = (cast(x).reshape(length, case.kv_heads, case.dim) for x in (k, v))
-    group = case.heads // case.kv_heads
-    scores = np.einsum("qhd,khd->hqk", queries, np.repeat(keys, group, 1)) * case.dim**-0.5
-    if case.softcap:
-        scores = case.softcap * np.tanh(scores / case.softcap)
-    at = np.arange(length)
-    seen = at[None, :] <= at[:, None]
-    if case.window:
-        seen &= at[None, :] > at[:, None] - case.window
-    scores = np.where(seen, scores, -np.inf)
-    weights = np.exp(scores - scores.max(2, keepdims=True))
-    weights /= weights.sum(2, keepdims=True)
-    return np.einsum("hqk,khd->qhd", weights, np.repeat(values, group, 1)).reshape(length, -1)
+    """Causal attention of one whole sequence in float64, over keys and values as the cache keeps them."""
+    cast = (lambda x: x.astype(np.float16)) if case.is_half else (lambda x: x)
+    keys, values = (cast(x).reshape(len(q), case.kv_heads, case.dim) for x in (k, v))
+    queries = q.reshape(len(q), case.heads, case.dim)
+    out = attention(queries, keys, values, case.dim**-0.5, case.window or None, case.softcap)
+    return out.reshape(len(q), -1)
 
 
 def tables_for(case: Case, rows: int, seed: int = 0) -> list[np.ndarray]:
@@ -110,8 +100,8 @@ def test_attention_equals_float64_however_the_work_is_cut(case: Case, isa: str) 
     per_sequence = [-(-length // case.block_size) for length in lengths]
     order = rng.permutation(sum(per_sequence)).tolist()
     blocks = [order[: per_sequence[0]], order[per_sequence[0] :]]
-    attention = Attention(native.load(isa), case, tables, len(order))
-    whole = attention.run([(0, 0, lengths[0], blocks[0]), (lengths[0], 0, lengths[1], blocks[1])])
+    paged = Attention(native.load(isa), case, tables, len(order))
+    whole = paged.run([(0, 0, lengths[0], blocks[0]), (lengths[0], 0, lengths[1], blocks[1])])
     for first, length in ((0, lengths[0]), (lengths[0], lengths[1])):
         part = slice(first, first + length)
         assert np.abs(whole[part] - plain(case, *(table[part] for table in tables))).max() < 2e-5
@@ -120,19 +110,19 @@ def test_attention_equals_float64_however_the_work_is_cut(case: Case, isa: str) 
     for chunk in (1, 7, 64):
         for start in range(0, second, chunk):
             count = min(chunk, second - start)
-            got = attention.run([(first + start, start, count, blocks[1])])
+            got = paged.run([(first + start, start, count, blocks[1])])
             assert np.array_equal(got, whole[first + start : first + start + count])
-    mixed = attention.run([(first + second - 1, second - 1, 1, blocks[1]), (60, 60, 23, blocks[0])])
+    mixed = paged.run([(first + second - 1, second - 1, 1, blocks[1]), (60, 60, 23, blocks[0])])
     assert np.array_equal(mixed, np.concatenate([whole[-1:], whole[60:83]]))
-    attention.executor.close()
+    paged.executor.close()
 
 
 def test_copied_blocks_hold_the_same_keys_and_values() -> None:
     case = Case(is_half=True)
     tables = tables_for(case, 40)
-    attention = Attention(native.load(), case, tables, 6)
-    whole = attention.run([(0, 0, 40, [0, 1, 2])])
-    attention.executor.copy_blocks([(0, 5), (1, 4), (2, 3)])
-    attention.run([(10, 0, 30, [0, 1])])  # overwrite the originals
-    assert np.array_equal(attention.run([(39, 39, 1, [5, 4, 3])])[0], whole[39])
-    attention.executor.close()
+    paged = Attention(native.load(), case, tables, 6)
+    whole = paged.run([(0, 0, 40, [0, 1, 2])])
+    paged.executor.copy_blocks([(0, 5), (1, 4), (2, 3)])
+    paged.run([(10, 0, 30, [0, 1])])  # overwrite the originals
+    assert np.array_equal(paged.run([(39, 39, 1, [5, 4, 3])])[0], whole[39])
+    paged.executor.close()
