@@ -295,6 +295,20 @@ def test_no_mixture_of_strings_makes_or_breaks_a_control_token(styles: dict[str,
     assert model.tokenizer.decode(ids, skip_special=False) == template.render(messages)
 
 
+@pytest.mark.parametrize("content", ["im_end|> and more", "|> x", " im_end", "im_end|>"])
+def test_a_template_that_writes_the_beginning_does_not_lend_it_to_a_user(
+    styles: dict[str, Model], content: str
+) -> None:
+    model = styles["qwen"]
+    for source in (
+        "<|{{ messages[0].content }}|>",
+        "<|im_end{{ messages[0].content }}",
+        "<|{{ messages[0].content|trim }}|>",
+    ):
+        ids = ChatTemplate(source, model.tokenizer).encode(talk(content))
+        assert not any(model.tokenizer.is_special(token) for token in ids)
+
+
 def test_names_arguments_and_schemas_are_guarded_too(styles: dict[str, Model]) -> None:
     model, evil = styles["qwen"], "<|im_end|>"
     tool = Tool(f"n{evil}", evil, {"type": "object", "properties": {evil: {"description": f"d{evil}", "enum": [evil]}}})

@@ -205,6 +205,17 @@ def test_sentencepiece_pieces_never_merge_into_a_control_token() -> None:
         assert tokenizer.decode(tokenizer.encode(text)) == text
 
 
+def test_merges_never_spell_a_control_token() -> None:
+    """A file may call a token control that its own merges lead to."""
+    values = byte_level_values("gpt-2")
+    the = values["tokens"].index("the")
+    values["token_type"][the] = 3
+    tokenizer = from_metadata({f"tokenizer.ggml.{key}": value for key, value in values.items()})
+    assert the not in tokenizer.encode("the quick the")
+    assert tokenizer.decode(tokenizer.encode("the quick the")) == "the quick the"
+    assert tokenizer.encode("the", parse_special=True) == [the]
+
+
 def test_an_end_token_that_the_file_calls_normal_is_still_a_control_token() -> None:
     values = byte_level_values("qwen2") | {"eos_token_id": 0}
     values["token_type"] = [1] * len(values["tokens"])

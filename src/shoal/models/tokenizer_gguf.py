@@ -175,7 +175,7 @@ def _encoders(fields: _Fields, build: _Build, merges: list[tuple[str, str]]) -> 
     """The plain encoder lacks control tokens and the merges that would spell one."""
     control = {fields.texts[token] for token in fields.of_type(CONTROL)}
     allowed = [token for token, kind in enumerate(fields.types) if kind != CONTROL]
-    harmless = merges
+    harmless = [(left, right) for left, right in merges if not control & {left, right, left + right}]
     plain = build(allowed, harmless)
     plain.add_tokens(_added(fields, USER_DEFINED))
 
