@@ -33,17 +33,23 @@ class Place:
     model: str | None = None
 
 
+def prepare(config: NodeConfig, place: Place) -> None:
+    """Pull a known model that is missing. Outside of any event loop, so that Ctrl-C stops it at once."""
+    from shoal.node.fetch import ensure_model
+
+    if place.url is None:
+        ensure_model(config)
+
+
 @asynccontextmanager
 async def answering(config: NodeConfig, place: Place) -> AsyncIterator[Answerer]:
-    """An `Answerer`, for as long as the block lasts. Pulls a known model that is missing."""
+    """An `Answerer`, for as long as the block lasts."""
     if place.url is not None:
         server = Server(place.url, place.key)
         yield Answerer(remote_generate(server), place.model or await first_model(server), can_chat=True)
         return
     from shoal.node.compose import compose
-    from shoal.node.fetch import ensure_model
 
-    ensure_model(config)
     async with compose(config) as node:
         card = node.service.models()[0]
         yield Answerer(node.service.generate, card.id, "chat" in card.capabilities)

@@ -109,7 +109,7 @@ def _arithmetic(machine: Machine, config: NodeConfig) -> Check:
 def _port(machine: Machine, config: NodeConfig) -> Check:
     address = f"{config.host}:{config.port}"
     if machine.port_error:
-        return Check("port", "warn", f"{address}: {machine.port_error}", "is shoal running? else --port or SHOAL_PORT")
+        return Check("port", "warn", machine.port_error, "is shoal running? else --port or SHOAL_PORT")
     if config.host not in ("127.0.0.1", "localhost", "::1") and not config.api_keys:
         return Check("port", "warn", f"{address} is free", "reachable by others without a key: set api_keys")
     return Check("port", "ok", f"{address} is free")

@@ -7,7 +7,6 @@ import os
 import platform
 import re
 import shutil
-import socket
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from shoal.core.errors import ShoalError
 from shoal.kernels.build import cpu_flags, find_compiler, status
 from shoal.models.store import Store, size_on_disk
 from shoal.node.config import NodeConfig
+from shoal.server import listen
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,23 +128,10 @@ def _version(package: str) -> str | None:
 
 def _port_error(config: NodeConfig) -> str | None:
     try:
-        bind(config.host, config.port).close()
-    except (OSError, ShoalError) as error:
+        listen(config.host, config.port).close()
+    except ShoalError as error:
         return str(error)
     return None
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A socket bound to that address, not yet listening. OSError if it is taken or not ours."""
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    bound = socket.socket(family, kind, protocol)
-    try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(address)
-    except BaseException:
-        bound.close()
-        raise
-    return bound
 
 
 def _stored(config: NodeConfig) -> tuple[str | None, int, str | None]:

@@ -1,42 +1,17 @@
-"""Runs an ASGI application on a socket until a signal, then lets running answers end."""
+"""What `up` needs around the server: its part of the configuration, spans, and the meaning of signals."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import logging
 import signal
-import socket
 import sys
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
-import uvicorn
-
-from shoal.core.errors import LocalError, Unsupported
+from shoal.core.errors import Unsupported
 from shoal.node.config import NodeConfig
-from shoal.node.machine import bind
-from shoal.server.config import ServerConfig
-
-DRAIN_S = 30
-"""How long running answers may take after the first signal. A second signal ends them at once."""
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """A bound socket; LocalError that says what to do when the address is taken."""
-    try:
-        return bind(host, port)
-    except OSError as error:
-        raise LocalError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}; choose another with --port or SHOAL_PORT "
-            "(0: any free one)"
-        ) from error
-
-
-def address(bound: socket.socket) -> str:
-    """The URL a person can open: a wildcard address is reached as localhost."""
-    host, port = bound.getsockname()[:2]
-    host = {"0.0.0.0": "localhost", "::": "localhost"}.get(host, f"[{host}]" if ":" in host else host)  # noqa: S104
-    return f"http://{host}:{port}"
+from shoal.server import ServerConfig
 
 
 def server_config(config: NodeConfig) -> ServerConfig:
@@ -53,18 +28,10 @@ def server_config(config: NodeConfig) -> ServerConfig:
     )
 
 
-def log_to_stderr() -> None:
-    """Shoal's own loggers as bare lines (they are whole as they are); of everybody else only warnings."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    logging.getLogger().addHandler(handler)
-    logging.getLogger("shoal").setLevel(logging.INFO)
-
-
-def trace() -> None:
+def trace_to_exporter() -> None:
     """Send spans where OTEL_EXPORTER_OTLP_* says if that exporter is installed, else to stderr as JSON."""
     try:
-        from opentelemetry import trace as api
+        from opentelemetry import trace
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor, ConsoleSpanExporter
     except ImportError:
@@ -77,29 +44,33 @@ def trace() -> None:
         exporter = ConsoleSpanExporter(out=sys.stderr)
     provider = TracerProvider()
     provider.add_span_processor(BatchSpanProcessor(exporter))
-    api.set_tracer_provider(provider)
+    trace.set_tracer_provider(provider)
 
 
-async def serve(app: Any, bound: socket.socket) -> signal.Signals | None:
-    """Serve until SIGINT or SIGTERM and return which it was, or None if the application stopped by itself."""
-    config = uvicorn.Config(
-        app, log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN_S, server_header=False
-    )
-    server = uvicorn.Server(config)
-    server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]  # ours are below
-    received: list[signal.Signals] = []
+@dataclass(slots=True)
+class Stopping:
+    """`event` is set by the first signal; `signal` says which it was."""
 
-    def stop(number: signal.Signals) -> None:
-        server.force_exit = bool(received)
-        server.should_exit = True
-        received.append(number)
+    event: asyncio.Event
+    signal: signal.Signals | None = None
 
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop, number)
+
+@contextmanager
+def stopping() -> Iterator[Stopping]:
+    """SIGINT and SIGTERM ask to stop; a second one cancels the running task, answers in progress with it."""
+    loop, task, state = asyncio.get_running_loop(), asyncio.current_task(), Stopping(asyncio.Event())
+
+    def on_signal(number: signal.Signals) -> None:
+        if state.signal is not None and task is not None:
+            task.cancel()
+        state.signal = number
+        state.event.set()
+
+    kinds = (signal.SIGINT, signal.SIGTERM)
+    for kind in kinds:
+        loop.add_signal_handler(kind, on_signal, kind)
     try:
-        await server.serve(sockets=[bound])
+        yield state
     finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
-    return received[0] if received else None
+        for kind in kinds:
+            loop.remove_signal_handler(kind)

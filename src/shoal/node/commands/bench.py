@@ -12,7 +12,7 @@ import typer
 
 from shoal.core.request import Request, Sampling
 from shoal.core.seams import Generate
-from shoal.node.answering import Answerer, Place, answering
+from shoal.node.answering import Answerer, Place, answering, prepare
 from shoal.node.config_sources import Loaded
 from shoal.node.flags import ENGINE, configured
 from shoal.node.terminal import say, write_json, write_table
@@ -35,6 +35,7 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
     """Measure prefill and decode speed on this machine, in this process."""
+    prepare(loaded.config, Place())
     rows = asyncio.run(_bench(loaded, tokens))
     if as_json:
         write_json({"model": loaded.config.model, "rows": [asdict(row) for row in rows]})

@@ -13,7 +13,7 @@ import typer
 
 from shoal.core.errors import BadConfig
 from shoal.core.request import Constraint, Message, Sampling
-from shoal.node.answering import Place, Question, answering, ask
+from shoal.node.answering import Place, Question, answering, ask, prepare
 from shoal.node.config_sources import Loaded
 from shoal.node.flags import ENGINE, MaxTokens, Seed, System, Temperature, TopP, Url, UrlKey, configured
 from shoal.node.terminal import write, write_json
@@ -38,6 +38,7 @@ def run(
     sampling = Sampling(temperature=temperature, top_p=top_p, seed=seed, max_tokens=max_tokens)
     question = Question(messages, sampling, _constraint(schema))
     place = Place(url, url_key, loaded.config.model if loaded.origins["model"] == "--model" else None)
+    prepare(loaded.config, place)
     asyncio.run(_run(loaded, place, question, as_json))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 
+from shoal.node.config import NodeConfig
 from shoal.node.config_sources import Loaded
 from shoal.node.flags import ENGINE, SERVER, configured
 from shoal.node.terminal import say
@@ -13,26 +14,36 @@ from shoal.node.terminal import say
 @configured(*ENGINE, *SERVER)
 def up(loaded: Loaded) -> None:
     """Serve a model over an OpenAI-compatible API, with a web console. Pulls a known model that is missing."""
-    asyncio.run(_up(loaded))
-
-
-async def _up(loaded: Loaded) -> None:
-    from shoal.node.compose import compose
     from shoal.node.fetch import ensure_model
-    from shoal.node.serving import address, listen, log_to_stderr, serve, server_config, trace
-    from shoal.server.app import create_app
+    from shoal.node.serving import trace_to_exporter
+    from shoal.server import listen, log_to_stderr
 
     config = loaded.config
+    listen(config.host, config.port).close()  # better now than after a long download
+    ensure_model(config)
     log_to_stderr()
     if config.otel:
-        trace()
-    with listen(config.host, config.port) as bound:
-        ensure_model(config)
-        say(f"loading {config.model}")
-        async with compose(config) as node:
-            app = create_app(node.service, server_config(config))
-            bound.listen(2048)  # clients queue from here on, so what is said next is true
-            say(f"Shoal serves {node.service.models()[0].id} at {address(bound)} (console), {address(bound)}/v1 (API)")
-            received = await serve(app, bound)
-    if received == signal.SIGINT:
+        trace_to_exporter()
+    if asyncio.run(_up(config)) == signal.SIGINT:
         raise KeyboardInterrupt
+
+
+async def _up(config: NodeConfig) -> signal.Signals | None:
+    """Serve until a signal comes, and return it."""
+    from shoal.node.compose import compose
+    from shoal.node.serving import server_config, stopping
+    from shoal.server import ServeOptions, create_app, listen, serve
+
+    say(f"loading {config.model}")
+    async with compose(config) as node:
+        app = create_app(node.service, server_config(config))
+        name = node.service.models()[0].id
+        with stopping() as state:
+            await serve(
+                app,
+                listen(config.host, config.port),
+                ServeOptions(handles_signals=False),
+                state.event,
+                lambda url: say(f"serving {name} at {url} (console) and {url}/v1 (API); Ctrl-C stops"),
+            )
+        return state.signal
