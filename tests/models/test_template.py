@@ -346,6 +346,28 @@ def test_what_a_template_refuses_reaches_the_client_in_its_words(styles: dict[st
     assert "roles must alternate" in refused(gemma, Message("user", "x"), Message("user", "y"))
 
 
+@pytest.mark.parametrize("depth", [300, 3_000, 100_000])
+def test_arguments_nested_without_end_are_text_or_refused(styles: dict[str, Model], depth: int) -> None:
+    """The C reader of JSON goes deeper than what walks its values."""
+    arguments = '{"a":' * depth + "1" + "}" * depth
+    call = Message("assistant", "", tool_calls=(ToolCall("1", "f", arguments),))
+    try:
+        outcome = f"{styles['qwen'].template.render((Message('user', 'x'), call)).count('{')} braces"
+    except InvalidRequest as error:
+        outcome = f"{error.param} refused"
+    assert outcome in {f"{depth + 1} braces"} | ({"messages refused"} if depth > 300 else set())
+
+
+@settings(max_examples=100, deadline=None, derandomize=True)
+@given(st.text(st.characters(exclude_categories=()), max_size=20))
+def test_any_string_can_be_a_message(styles: dict[str, Model], text: str) -> None:
+    """Lone surrogates and control characters too: JSON can carry them."""
+    model = styles["qwen"]
+    ids = model.template.encode(talk(text))
+    seen = "".join("\ufffd" if "\ud800" <= char <= "\udfff" else char for char in text)
+    assert seen in model.tokenizer.decode(ids)
+
+
 def test_a_model_without_a_template_says_where_to_go(styles: dict[str, Model]) -> None:
     assert "/v1/completions" in refused(ChatTemplate(None, styles["qwen"].tokenizer), Message("user", "x"))
 

@@ -232,6 +232,7 @@ def test_an_end_token_that_the_file_calls_normal_is_still_a_control_token() -> N
         ({"pre": "klingon"}, "tokenizer.ggml.pre is 'klingon'"),
         ({"tokens": 7}, "tokenizer.ggml.tokens: expected a list of strings"),
         ({"token_type": [1]}, "tokenizer.ggml.token_type: expected 361"),
+        ({"token_type": 7}, "tokenizer.ggml.token_type: expected a list of numbers"),
         ({"bos_token_id": 10**6}, "tokenizer.ggml.bos_token_id: expected a token id below"),
         ({"merges": ["ab"]}, "tokenizer.ggml.merges: expected two tokens"),
         ({"merges": ["zz qq"]}, "tokenizer.ggml.merges: expected merges of tokens in the vocabulary"),

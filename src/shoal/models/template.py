@@ -74,6 +74,14 @@ class ChatTemplate:
     def _render(
         self, messages: tuple[Message, ...], tools: tuple[Tool, ...], add_generation_prompt: bool
     ) -> tuple[str, Guard]:
+        try:
+            return self._render_deep(messages, tools, add_generation_prompt)
+        except RecursionError as error:
+            raise InvalidRequest("tools or tool arguments are nested too deeply", "messages") from error
+
+    def _render_deep(
+        self, messages: tuple[Message, ...], tools: tuple[Tool, ...], add_generation_prompt: bool
+    ) -> tuple[str, Guard]:
         if not self.native_tools:
             messages, tools = with_tools_as_text(messages, tools, has_system=self._has_system), ()
         guard = Guard([self.source or "", *_texts(messages, tools)], self._control)

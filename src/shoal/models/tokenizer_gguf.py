@@ -98,9 +98,13 @@ def _numbers(metadata: Mapping[str, Any], name: str, count: int, default: float)
     value = metadata.get(_PREFIX + name)
     if value is None:
         return [default] * count
-    if len(value) != count:
-        raise _bad(name, f"{count} numbers, one for each token", f"{len(value)}")
-    return [float(item) for item in value]
+    try:
+        numbers = [float(item) for item in value]
+    except (TypeError, ValueError) as error:
+        raise _bad(name, "a list of numbers", str(error)) from error
+    if len(numbers) != count:
+        raise _bad(name, f"{count} numbers, one for each token", f"{len(numbers)}")
+    return numbers
 
 
 # ---- byte-level BPE ----------------------------------------------------------------------------------------
