@@ -92,6 +92,18 @@ async def inside(house: House) -> None:
     await asyncio.to_thread(house.runner.is_inside.wait)
 
 
+async def ask_in_order(house: House, requests: list[Request]) -> list[asyncio.Task[list[Chunk]]]:
+    """The first is held inside the runner, the others wait to be looked at, in this order."""
+    house.runner.gate.clear()
+    tasks = [asyncio.create_task(house.ask(requests[0]))]
+    await inside(house)
+    for count, request in enumerate(requests[1:], 1):
+        tasks.append(asyncio.create_task(house.ask(request)))
+        while len(house.engine._worker._inbox) < count:
+            await asyncio.sleep(0)
+    return tasks
+
+
 PROMPTS = ["once upon a time there was", "once upon a time there wasn't", "x", tuple(range(40)), "once upon a midnight"]
 
 
@@ -100,7 +112,9 @@ def answers(sampling: Sampling, **options: int) -> list[tuple[int, ...]]:
     found: list[tuple[int, ...]] = []
 
     async def test(house: House) -> None:
-        chunks = await asyncio.gather(*(house.ask(ask(prompt, sampling)) for prompt in PROMPTS))
+        tasks = await ask_in_order(house, [ask(prompt, sampling) for prompt in PROMPTS])
+        house.runner.gate.set()
+        chunks = await asyncio.gather(*tasks)
         found.extend(tokens_of(answer) for answer in chunks)
         await house.check_empty()
         if options.get("num_blocks", 64) < 20:
@@ -296,14 +310,9 @@ def test_a_deadline_ends_a_request_once_and_frees_it() -> None:
 
 def test_a_full_queue_refuses_and_serves_the_rest() -> None:
     async def test(house: House) -> None:
-        house.runner.gate.clear()
-        first = asyncio.create_task(house.ask(ask("first")))
-        await inside(house)
-        others = [asyncio.create_task(house.ask(ask(f"other {n}"))) for n in range(6)]
-        while len(house.engine._worker._inbox) < 6:  # every one has been prepared and sent
-            await asyncio.sleep(0)
+        tasks = await ask_in_order(house, [ask(f"request {n}") for n in range(7)])
         house.runner.gate.set()
-        results = await asyncio.gather(first, *others, return_exceptions=True)
+        results = await asyncio.gather(*tasks, return_exceptions=True)
         refused = [result for result in results if isinstance(result, Exception)]
         assert len(refused) == 4
         assert all(isinstance(error, Overloaded) and error.retry_after_s > 0 for error in refused)
