@@ -11,7 +11,8 @@ import { highlight } from "./highlight.js";
 import { inline } from "./markdown-inline.js";
 
 /** @typedef {"blank" | "fence" | "heading" | "rule" | "quote" | "list" | "table" | "text"} Kind */
-/** @typedef {{kind: Kind, lines: string[], offset: number, closed?: boolean, fence?: string}} Block */
+/** @typedef {{kind: Kind, lines: string[], offset: number, fence: string}} Block
+ *  `fence` is the mark of the fence that is open at its end, "" for none; a list may hold one, whatever its indent. */
 
 const MAX_DEPTH = 8;
 const FENCE = /^ {0,3}(`{3,}|~{3,})\s*([^`]*)$/;
@@ -34,11 +35,11 @@ function kindOf(line) {
 function continues(block, line) {
   const kind = kindOf(line);
   switch (block.kind) {
-    case "fence": return !block.closed;
+    case "fence": return block.fence !== "";
     case "blank": case "quote": return kind === block.kind;
     case "table": return kind === "text";
     case "text": return kind === "text" || (kind === "list" && !/^ {0,3}(?:[-*+]|1[.)])\s+\S/.test(line));
-    case "list": return kind === "blank" || /^ {2,}/.test(line) || continuesList(block, kind, line);
+    case "list": return block.fence !== "" || kind === "blank" || /^ {2,}/.test(line) || continuesList(block, kind, line);
     default: return false;
   }
 }
@@ -56,7 +57,7 @@ export function splitBlocks(text) {
     const last = blocks.at(-1);
     if (last?.kind === "text" && beginsTable(last.lines.at(-1), line)) pushTable(blocks, line, offset);
     else if (last && continues(last, line)) extend(last, line);
-    else blocks.push({ kind: kindOf(line), lines: [line], offset, fence: FENCE.exec(line)?.[1] });
+    else blocks.push({ kind: kindOf(line), lines: [line], offset, fence: fenceAfter("", line) });
     offset += line.length + 1;
   }
   return blocks;
@@ -64,8 +65,14 @@ export function splitBlocks(text) {
 
 function extend(block, line) {
   block.lines.push(line);
-  const end = block.kind === "fence" && /^ {0,3}(`{3,}|~{3,})\s*$/.exec(line)?.[1];
-  if (end && end[0] === block.fence[0] && end.length >= block.fence.length) block.closed = true;
+  if (block.kind === "fence" || block.kind === "list") block.fence = fenceAfter(block.fence, line);
+}
+
+/** @param {string} open mark of the fence that is open before `line`, or "" @returns {string} the one open after it */
+function fenceAfter(open, line) {
+  if (!open) return /^\s*(?:(?:[-*+]|\d{1,9}[.)])\s+)?(`{3,}|~{3,})[^`]*$/.exec(line)?.[1] ?? "";
+  const end = /^\s*(`{3,}|~{3,})\s*$/.exec(line)?.[1] ?? "";
+  return end.startsWith(open) ? "" : open;
 }
 
 function beginsTable(header, line) {
@@ -78,7 +85,7 @@ function pushTable(blocks, line, offset) {
   const paragraph = blocks.at(-1);
   const header = paragraph.lines.pop();
   if (!paragraph.lines.length) blocks.pop();
-  blocks.push({ kind: "table", lines: [header, line], offset: offset - header.length - 1 });
+  blocks.push({ kind: "table", lines: [header, line], offset: offset - header.length - 1, fence: "" });
 }
 
 function cells(row) {
@@ -126,8 +133,8 @@ function fence(lines) {
 }
 
 function fenceBody(lines, mark) {
-  const isEnd = (line) => new RegExp(`^ {0,3}${mark[0]}{${mark.length},}\\s*$`).test(line);
-  return lines.slice(1, lines.length > 1 && isEnd(lines.at(-1)) ? -1 : undefined).join("\n");
+  const isEnded = lines.length > 1 && fenceAfter(mark, lines.at(-1)) === "";
+  return lines.slice(1, isEnded ? -1 : undefined).join("\n");
 }
 
 function list(lines, depth) {
@@ -142,8 +149,10 @@ function list(lines, depth) {
 function listItems(lines, indent) {
   const items = /** @type {string[][]} */ ([]);
   let width = 2;
+  let fence = "";
   for (const line of lines) {
-    const item = ITEM.exec(line);
+    const item = fence ? null : ITEM.exec(line);
+    fence = fenceAfter(fence, line);
     if (item && item[1].length < indent + 2) {
       width = item[1].length + item[2].length + Math.min(Math.max(item[4].length, 1), 4);
       items.push([line.slice(item[0].length)]);

@@ -80,7 +80,7 @@ export class Session {
   send(text) {
     const { turns } = this.current;
     if (turns.at(-1)?.role === "assistant" && turns.at(-1).content === "") turns.pop();
-    if (turns.length === 0) this.current.title = text.replace(/\s+/g, " ").slice(0, TITLE_CHARS);
+    if (turns.length === 0) this.current.title = titleOf(text);
     turns.push({ role: "user", content: text, status: "done" });
     this.#answer();
   }
@@ -163,4 +163,9 @@ export class Session {
     clearTimeout(this.#timers.get(id));
     this.#timers.delete(id);
   }
+}
+
+function titleOf(text) {
+  const line = text.replace(/\s+/g, " ");
+  return line.length > TITLE_CHARS ? `${line.slice(0, TITLE_CHARS - 1).trimEnd()}…` : line;
 }
