@@ -156,8 +156,8 @@ class Scheduler:
         if not walk.may_admit(seq):
             return False
         matched = self.tables.match(seq)
-        if self._is_being_computed(seq, len(matched), walk.plan):
-            return False
+        if self.tables.is_being_computed(seq, len(matched), (entry.seq for entry in walk.plan.entries)):
+            return False  # wait for what a planned sequence is about to publish
         while len(self._running) >= self.config.max_running or not self.tables.has_room(seq, matched):
             if not self._make_room(seq, walk):
                 walk.is_full = True  # nobody of worse rank may slip in before this one
@@ -169,19 +169,6 @@ class Scheduler:
         seq.status = Status.RUNNING
         insort(self._running, seq, key=rank_of)
         return True
-
-    def _is_being_computed(self, seq: Sequence, num_matched: int, plan: Plan) -> bool:
-        """Whether a planned sequence is about to publish the block `seq` needs next: then waiting saves the work."""
-        size = self.config.block_size
-        if (num_matched + 1) * size > seq.outputs_from:
-            return False
-        tokens = seq.tokens[: (num_matched + 1) * size]
-        return any(
-            len(other.chain) == num_matched
-            and other.namespace == seq.namespace
-            and other.tokens[: (num_matched + 1) * size] == tokens
-            for other, *_ in plan.entries
-        )
 
     def _make_room(self, seq: Sequence, walk: Walk) -> bool:
         """Take the blocks of the longest idle sequence, else of the worst-ranked one behind `seq`."""

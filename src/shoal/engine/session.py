@@ -13,10 +13,11 @@ import numpy as np
 
 from shoal.core.errors import InvalidRequest, LocalError, ShoalError
 from shoal.engine.adapters import Adapter
+from shoal.engine.inbox import Command
 from shoal.engine.mailbox import Mailbox
 from shoal.engine.reading import Keep, Reading, keep_logprobs, keep_scores, keep_taps
 from shoal.engine.sequence import Sequence, int_array
-from shoal.engine.worker import Command, Worker
+from shoal.engine.worker import Worker
 
 
 class EngineSession:

@@ -41,6 +41,17 @@ class BlockTables:
         revived = sum(self.pool.refs(entry.block) == 0 for entry in matched)
         return self.pool.num_available - revived >= self.blocks_for(len(seq.tokens)) - len(matched)
 
+    def is_being_computed(self, seq: Sequence, num_matched: int, others: Iterable[Sequence]) -> bool:
+        """Whether one of `others` will publish the block that `seq` needs next, after `num_matched` cached ones."""
+        end = (num_matched + 1) * self.block_size
+        if end > seq.outputs_from:
+            return False
+        tokens = seq.tokens[:end]
+        return any(
+            len(other.chain) == num_matched and other.namespace == seq.namespace and other.tokens[:end] == tokens
+            for other in others
+        )
+
     def adopt(self, seq: Sequence, matched: List[Entry]) -> None:
         for entry in matched:
             self.pool.share(entry.block)

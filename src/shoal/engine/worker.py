@@ -14,8 +14,6 @@ import heapq
 import itertools
 import logging
 import threading
-from collections import deque
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from shoal.core.clock import Clock
 from shoal.core.errors import DeadlineExceeded, LocalError, ShoalError, Unavailable
 from shoal.engine.adapters import Adapters
 from shoal.engine.batching import build_batch
+from shoal.engine.inbox import Command, Inbox, Letter
 from shoal.engine.job import Desk, Job
 from shoal.engine.mailbox import Courier, Mailbox
 from shoal.engine.plan import Plan
@@ -36,17 +35,14 @@ from shoal.engine.stats import Counters
 
 _log = logging.getLogger(__name__)
 
-Command = Callable[[], Any]
-
 
 class Worker:
-    """`failure` says why it accepts nothing more; None while it does."""
+    """One engine's thread and what it owns. Commands and `step` are for that thread alone."""
 
     def __init__(self, scheduler: Scheduler, runner: Runner, clock: Clock) -> None:
         self.scheduler = scheduler
         self.adapters = Adapters(runner.max_adapters)
         self.counters = Counters()
-        self.failure: ShoalError | None = None
         self._runner = runner
         self._clock = clock
         self._courier = Courier()
@@ -54,9 +50,13 @@ class Worker:
         self._idle_waiters: list[Mailbox] = []
         self._deadlines: list[tuple[float, int, Job]] = []
         self._order = itertools.count()
-        self._inbox: deque[tuple[Command, Mailbox]] = deque()
-        self._wake = threading.Condition()
+        self._inbox = Inbox()
         self._thread = threading.Thread(target=self._loop, name="shoal-engine", daemon=True)
+
+    @property
+    def failure(self) -> ShoalError | None:
+        """Why nothing more is accepted: stopped, or the runner failed. None while things are well."""
+        return self._inbox.refusal
 
     def start(self) -> None:
         self._thread.start()
@@ -68,11 +68,7 @@ class Worker:
     async def call(self, command: Command) -> Any:
         """Run `command` in the worker's thread, between steps, and return or raise what it does."""
         mailbox = Mailbox()
-        with self._wake:
-            if self.failure is not None:
-                raise self.failure
-            self._inbox.append((command, mailbox))
-            self._wake.notify()
+        self._inbox.put(command, mailbox)
         return (await mailbox.get())[0]
 
     async def call_quietly(self, command: Command) -> None:
@@ -203,7 +199,7 @@ class Worker:
     def _loop(self) -> None:
         is_busy = False
         while self.failure is None:
-            self._obey(self._take(wait=not is_busy))
+            self._obey(self._inbox.take(wait=not is_busy))
             try:
                 is_busy = self.failure is None and self.step()
             except Exception as error:
@@ -214,15 +210,7 @@ class Worker:
             self._courier.deliver()
         self._runner.close()
 
-    def _take(self, wait: bool) -> list[tuple[Command, Mailbox]]:
-        with self._wake:
-            while wait and not self._inbox:
-                self._wake.wait()
-            taken = list(self._inbox)
-            self._inbox.clear()
-        return taken
-
-    def _obey(self, commands: list[tuple[Command, Mailbox]]) -> None:
+    def _obey(self, commands: list[Letter]) -> None:
         for command, mailbox in commands:
             try:
                 self._courier.post(mailbox, self.failure or (command(),))
@@ -239,10 +227,7 @@ class Worker:
 
     def _refuse(self, now: ShoalError, later: ShoalError) -> None:
         """End everything with `now`; whoever asks from here on gets `later`."""
-        with self._wake:
-            self.failure = later
-            rest = list(self._inbox)
-            self._inbox.clear()
+        rest = self._inbox.close(later)
         for owner in list(self._desk.owners.values()):
             self.fail(owner, now)
         for _, mailbox in rest:
