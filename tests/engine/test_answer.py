@@ -216,6 +216,21 @@ def test_half_a_character_at_the_end_is_shown_as_a_replacement() -> None:
     assert (text_of(chunks), tokens_of(chunks)) == ("\ufffd", [2 + "日".encode()[0], END])
 
 
+def test_a_leading_space_is_the_tokenizer_s_in_a_chat_and_the_text_s_in_a_completion() -> None:
+    metadata = {
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.tokens": ["<unk>", "<s>", "</s>", "\u2581a", "b"],
+        "tokenizer.ggml.scores": [0.0, 0.0, 0.0, -1.0, -2.0],
+        "tokenizer.ggml.token_type": [2, 3, 3, 1, 1],
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.eos_token_id": 2,
+    }
+    sentencepiece = Tokenizer(*tokenizer_gguf.read(metadata))
+    for prompt, wanted in ((REQUEST.prompt, "ab a"), ("once", " ab a"), ((3, 4), " ab a")):
+        answer = Answer(sentencepiece, replace(REQUEST, prompt=prompt), 0, max_tokens=3)
+        assert text_of(run(answer, (3, 4, 3))) == wanted
+
+
 def test_text_and_tokens_held_for_a_stop_string_come_when_it_turns_out_to_be_none() -> None:
     answer = Answer(TOKENIZER, request(stop=("abcz",)), 0, max_tokens=9)
     abc, x = 259, TOKENIZER.encode("x")[0]
@@ -288,6 +303,12 @@ def test_two_calls_or_only_the_first() -> None:
     assert chunks[-1].finish_reason == "tool_calls"
     assert tokens_of(chunks) == tokens[: len(tokens_of(chunks))]
     assert len(tokens_of(chunks)) < len(TOKENIZER.encode(CALL))
+
+
+def test_only_the_first_call_comes_out_though_both_were_held_for_a_stop_string() -> None:
+    both = CALL + "\n" + OTHER
+    chunks = run(with_tools(parallel=False, stop=(both + "!",)), [*TOKENIZER.encode(both), END])
+    assert calls_of(chunks) == {0: ("add", {"x": 1, "y": "ö"})}
 
 
 def test_no_call_is_plain_text_and_a_call_cut_off_is_a_length() -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -22,7 +23,8 @@ from shoal.engine.constraint import Grammars, Matcher
 from shoal.engine.sampler import SamplerState, sample
 from shoal.models import tokenizer_gguf
 from shoal.models.byte_level import CHAR_OF_BYTE
-from shoal.models.tokenizer import Tokenizer
+from shoal.models.checkpoint import open_checkpoint
+from shoal.models.tokenizer import Tokenizer, load_tokenizer
 
 END, OTHER_END, MARK = 0, 1, 2
 WORDS = (
@@ -214,6 +216,15 @@ def test_end_tokens_come_only_where_the_output_is_complete_and_are_forced_where_
             at.accept(token)
 
 
+def test_nothing_follows_an_end_even_where_the_language_goes_on() -> None:
+    at = written(matcher("regex", "a*"), "a")
+    at.accept(END)
+    with pytest.raises(LocalError, match="not allowed here"):
+        written(at, "a")
+    at.rollback(1)
+    written(at, "a")
+
+
 def test_a_token_that_is_not_allowed_is_refused_and_nothing_moves() -> None:
     at = matcher("regex", "ab+")
     for token in (END, MARK, TOKENIZER.encode("x")[0]):
@@ -242,7 +253,7 @@ def test_rollback_and_fork_come_to_the_place_that_replay_comes_to(name: str, see
     source = json.dumps(SCHEMAS[name])
     at, history = matcher("json_schema", source), list[int]()
     history.extend(islice(walk(at, seed), 60))
-    before = (at.is_accepting, at.is_stopped)
+    before, mask = (at.is_accepting, at.is_stopped), at.mask()
     undone = data.draw(st.integers(0, len(history)))
     twin = at.fork()
     twin.rollback(undone)
@@ -251,10 +262,34 @@ def test_rollback_and_fork_come_to_the_place_that_replay_comes_to(name: str, see
         replayed.accept(token)
     assert (twin.is_accepting, twin.is_stopped) == (replayed.is_accepting, replayed.is_stopped)
     assert np.array_equal(twin.mask(), replayed.mask())
+    assert np.array_equal(at.mask(), mask), "the fork moved, not this"
     for token in history[len(history) - undone :]:
         twin.accept(token)
     assert (at.is_accepting, at.is_stopped) == before == (twin.is_accepting, twin.is_stopped)
     assert np.array_equal(at.mask(), twin.mask())
+
+
+def test_a_sampler_takes_its_grammar_along() -> None:
+    state = SamplerState(
+        Sampling(temperature=0),
+        choice=0,
+        prompt=(),
+        vocab_size=TOKENIZER.vocab_size,
+        eos_ids=TOKENIZER.eos_ids,
+        matcher=matcher("regex", "xyz"),
+    )
+    logits = np.zeros((1, TOKENIZER.vocab_size), np.float32)
+
+    def step(at: SamplerState) -> str:
+        token = sample(logits, [at])[0].token_id
+        at.accept(token)
+        return TOKENIZER.decode([token], skip_special=False)
+
+    assert [step(state) for _ in range(3)] == ["x", "y", "z"]
+    twin = state.fork(1)
+    state.rollback(2)
+    assert [step(state) for _ in range(3)] == ["y", "z", "<|im_end|>"]
+    assert step(twin) == "<|im_end|>"
 
 
 def test_rollback_past_the_beginning_is_refused() -> None:
@@ -339,3 +374,19 @@ def test_a_grammar_is_compiled_once_and_matchers_of_it_are_apart() -> None:
 def test_a_model_without_end_tokens_cannot_be_constrained() -> None:
     with pytest.raises(Unsupported, match="no end token"):
         Grammars(tiny_tokenizer(end_ids=False))
+
+
+@pytest.mark.real
+def test_the_default_model_s_vocabulary_writes_any_json_and_only_json(default_gguf: Path) -> None:
+    """49,152 tokens: what its own tokenizer makes of a JSON text is allowed; no answer begins otherwise."""
+    tokenizer = load_tokenizer(open_checkpoint(default_gguf).tokenizer)
+    grammars = Grammars(tokenizer)
+    constraint = Constraint("json_schema", json.dumps(SCHEMAS["unicode"]))
+    for text in ('{"größe": "日本 😀"}', '{\n  "größe" : "日本 😀",\n  "日 本": "éö\\n"\n}'):
+        at = grammars.matcher(constraint)
+        for token in tokenizer.encode(text):
+            assert at.mask()[token]
+            at.accept(token)
+        assert set(np.flatnonzero(at.mask()).tolist()) >= tokenizer.eos_ids
+    refused = grammars.matcher(constraint).mask()
+    assert all(tokenizer.token_bytes(token).lstrip().startswith(b"{") for token in np.flatnonzero(refused).tolist())

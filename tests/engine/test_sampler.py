@@ -156,6 +156,9 @@ def test_draw_never_picks_weight_zero_even_at_the_ends(u: float) -> None:
     weights[[300, 301, 699]] = (1e-30, 1.0, 1e-30)
     assert weights[draw(weights, u)] > 0
     assert draw(np.ones(3, np.float32), u) == int(3 * u)
+    two_blocks = np.zeros(2 * truncation.BLOCK, np.float32)
+    two_blocks[[0, truncation.BLOCK]] = (1.0, 2.0**-51)  # u * sum rounds up to the sum itself
+    assert two_blocks[draw(two_blocks, u)] > 0
 
 
 # ---- truncation sets ----------------------------------------------------------------------------------------
@@ -190,6 +193,21 @@ def test_truncation_keeps_exactly_what_the_reference_keeps(
         ids = kept(logits, sampling)
     found = list(range(len(row))) if ids is None else ids.tolist()
     assert found == sorted(wanted)
+
+
+def test_a_nucleus_found_in_the_head_has_its_part_of_the_whole_mass(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(truncation, "HEAD", 8)
+    ids = kept(np.log(np.array([0.3, 0.25, 0.15] + [0.06] * 5, np.float32)), Sampling(top_p=0.32))
+    assert ids is not None
+    assert ids.tolist() == [0, 1], "0.3 of the whole is not enough, though it is 0.43 of the head"
+
+
+def test_min_p_decides_as_float64_does_next_to_its_border() -> None:
+    for min_p in np.linspace(0.05, 0.95, 91).tolist():
+        border = np.float32(math.log(min_p))
+        ids = kept(np.array([0.0, border], np.float32), Sampling(min_p=min_p))
+        assert ids is not None
+        assert len(ids) == 1 + (float(border) >= math.log(min_p))
 
 
 def test_equal_logits_are_kept_by_lower_id() -> None:
@@ -302,6 +320,10 @@ def test_choices_differ_and_seeds_repeat() -> None:
 
     assert answer(0) == answer(0)
     assert answer(0) != answer(1)
+    flat = np.zeros((1, VOCAB), np.float32)
+    forks = [sample(flat, [state(sampling).fork(choice)]) for choice in range(9)]
+    assert forks == [sample(flat, [state(sampling, choice=choice)]) for choice in range(9)]
+    assert len(set(map(tuple, forks))) > 1
 
 
 # ---- greedy, masks, log-probabilities -----------------------------------------------------------------------
