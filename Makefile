@@ -19,7 +19,7 @@ EXTRAS := $(if $(COMPILER),,[torch])
 .DELETE_ON_ERROR:
 
 up: $(VENV)/.up  ## Install, pull the default model if it is missing, serve it on http://127.0.0.1:8642
-	@exec $(BIN)/shoal up $(ARGS)
+	@$(BIN)/shoal up $(ARGS) || [ $$? -eq 130 ]  # 130 is Ctrl-C, the usual way to stop it
 
 test: $(VENV)/.test  ## Run every test
 	@.ci/chromium
