@@ -42,6 +42,7 @@ CASES = {
     "1. a\n\n   more\n\n2. b": "<ol><li><p>a</p><p>more</p></li><li><p>b</p></li></ol>",
     "1. run\n   ```sh\n   ls\n   ```\n2. done": f"<ol><li>run{code('ls')}</li><li>done</li></ol>",
     "1. run\n   ```sh\nls\n- x\n```\n\n2. done": f"<ol><li>run{code('ls' + chr(10) + '- x')}</li><li>done</li></ol>",
+    "1. run\n   ```sh\nls\n    x\n   ```": f"<ol><li>run{code('ls' + chr(10) + '    x')}</li></ol>",
     "> q\n> r\n\nafter": "<blockquote><p>q<br>r</p></blockquote><p>after</p>",
     "```py\nif a < 2:\n    b('#') # c\n```": code(
         '<span class="word">if</span> a &lt; <span class="number">2</span>:\n'

@@ -2,8 +2,9 @@
  * The console of a Shoal server: wires the parts together and owns nothing but that.
  *
  * Files: api (calls, event stream, errors in words), answer (one answer and its measures), session (conversations at
- * work), store (conversations kept), chat-view and turn-view (messages), markdown, markdown-inline and highlight
- * (output to DOM nodes), engine-view, connection (is the server there), settings, models, composer, sidebar, drawer, key-dialog, dom.
+ * work), store (conversations kept), chat-view and turn-view (messages), markdown, its -blocks and -inline, highlight
+ * (output to DOM nodes), engine-view, connection (is the server there), settings, models, composer, sidebar, drawer,
+ * key-dialog, dom, theme (before first paint).
  */
 
 import { Api } from "./api.js";

@@ -18,7 +18,8 @@ const REST = /(?<number>\b\d[\w.]*)|(?<word>[A-Za-z_]\w*)/.source;
 
 /** @param {boolean} hash whether # begins a comment */
 function grammar(hash) {
-  return new RegExp(`(?<string>${STRING})|(?<comment>${hash ? "#[^\n]*" : "//[^\n]*|/\\*[^]{0,4000}?\\*/"})|${REST}`, "g");
+  const comment = hash ? "#[^\n]*" : "//[^\n]*|/\\*[^]{0,4000}?\\*/";
+  return new RegExp(`(?<string>${STRING})|(?<comment>${comment})|${REST}`, "g");
 }
 
 /** @param {string} code @param {string} language as written after the fence @returns {(Node | string)[]} */

@@ -1,97 +1,18 @@
 /**
- * Block Markdown to DOM nodes, once or while it streams in.
+ * Block Markdown to DOM nodes, once or while it streams in; every newline of a paragraph breaks the line.
  *
- * `splitBlocks` reads lines left to right and never changes its mind about a block once the next one has begun with a
- * whole line; `MarkdownStream` rests on that: it renders a finished block once and only the last one again.
- * A dialect for chat: every newline breaks the line, four leading spaces are not code, and HTML is text.
+ * `MarkdownStream` rests on what markdown-blocks says of its blocks: it renders a finished one once, and only the last
+ * one again.
  */
 
 import { copyButton, el } from "./dom.js";
 import { highlight } from "./highlight.js";
+import { cells, FENCE, fenceAfter, HEADING, ITEM, splitBlocks } from "./markdown-blocks.js";
 import { inline } from "./markdown-inline.js";
 
-/** @typedef {"blank" | "fence" | "heading" | "rule" | "quote" | "list" | "table" | "text"} Kind */
-/** @typedef {{kind: Kind, lines: string[], offset: number, fence: string}} Block
- *  `fence` is the mark of the fence that is open at its end, "" for none; a list may hold one, whatever its indent. */
+/** @typedef {import("./markdown-blocks.js").Block} Block */
 
 const MAX_DEPTH = 8;
-const FENCE = /^ {0,3}(`{3,}|~{3,})\s*([^`]*)$/;
-const HEADING = /^ {0,3}(#{1,6})(?:\s+(.*?))?\s*#*$/;
-const RULE = /^ {0,3}(?:(?:-\s*){3,}|(?:\*\s*){3,}|(?:_\s*){3,})$/;
-const ITEM = /^( *)([-*+]|(\d{1,9})[.)])(\s+|$)/;
-const DELIMITER = /^\s*\|?\s*:?-+:?\s*(?:\|\s*:?-+:?\s*)*\|?\s*$/;
-
-/** @param {string} line @returns {Kind} the block that this line would begin */
-function kindOf(line) {
-  if (!line.trim()) return "blank";
-  if (FENCE.test(line)) return "fence";
-  if (HEADING.test(line)) return "heading";
-  if (RULE.test(line)) return "rule";
-  if (/^ {0,3}>/.test(line)) return "quote";
-  return ITEM.test(line) ? "list" : "text";
-}
-
-/** @param {Block} block @param {string} line whether `line` belongs to `block` */
-function continues(block, line) {
-  const kind = kindOf(line);
-  switch (block.kind) {
-    case "fence": return block.fence !== "";
-    case "blank": case "quote": return kind === block.kind;
-    case "table": return kind === "text";
-    case "text": return kind === "text" || (kind === "list" && !/^ {0,3}(?:[-*+]|1[.)])\s+\S/.test(line));
-    case "list": return block.fence !== "" || kind === "blank" || /^ {2,}/.test(line) || continuesList(block, kind, line);
-    default: return false;
-  }
-}
-
-function continuesList(block, kind, line) {
-  if (kind === "list") return Boolean(ITEM.exec(line)[3]) === Boolean(ITEM.exec(block.lines[0])[3]);
-  return kind === "text" && block.lines.at(-1).trim() !== "";
-}
-
-/** @param {string} text @returns {Block[]} */
-export function splitBlocks(text) {
-  const blocks = /** @type {Block[]} */ ([]);
-  let offset = 0;
-  for (const line of text.split("\n")) {
-    const last = blocks.at(-1);
-    if (last?.kind === "text" && beginsTable(last.lines.at(-1), line)) pushTable(blocks, line, offset);
-    else if (last && continues(last, line)) extend(last, line);
-    else blocks.push({ kind: kindOf(line), lines: [line], offset, fence: fenceAfter("", line) });
-    offset += line.length + 1;
-  }
-  return blocks;
-}
-
-function extend(block, line) {
-  block.lines.push(line);
-  if (block.kind === "fence" || block.kind === "list") block.fence = fenceAfter(block.fence, line);
-}
-
-/** @param {string} open mark of the fence that is open before `line`, or "" @returns {string} the one open after it */
-function fenceAfter(open, line) {
-  if (!open) return /^\s*(?:(?:[-*+]|\d{1,9}[.)])\s+)?(`{3,}|~{3,})[^`]*$/.exec(line)?.[1] ?? "";
-  const end = /^\s*(`{3,}|~{3,})\s*$/.exec(line)?.[1] ?? "";
-  return end.startsWith(open) ? "" : open;
-}
-
-function beginsTable(header, line) {
-  const isHeader = header.includes("|") && kindOf(header) === "text";
-  return isHeader && DELIMITER.test(line) && cells(header).length === cells(line).length;
-}
-
-/** The last line of a paragraph turns out to be the head of a table. */
-function pushTable(blocks, line, offset) {
-  const paragraph = blocks.at(-1);
-  const header = paragraph.lines.pop();
-  if (!paragraph.lines.length) blocks.pop();
-  blocks.push({ kind: "table", lines: [header, line], offset: offset - header.length - 1, fence: "" });
-}
-
-function cells(row) {
-  const inner = row.trim().replace(/^\|/, "").replace(/\|$/, "");
-  return inner.split(/(?<!\\)\|/).map((cell) => cell.trim().replace(/\\\|/g, "|"));
-}
 
 /** @param {string} text @param {number} [depth] @returns {Node[]} */
 export function renderMarkdown(text, depth = 0) {
@@ -145,18 +66,25 @@ function list(lines, depth) {
   return el(first[3] ? "ol" : "ul", { start }, ...items.map((item) => listItem(item, loose, depth)));
 }
 
-/** Text of each item: a marker no deeper than the first one's content begins a new one. */
+/**
+ * Text of each item: a marker no deeper than the first one's content begins a new one. Models often leave code in an
+ * item unindented, so the first line of code says how much indent is the item's and how much is the code's.
+ */
 function listItems(lines, indent) {
   const items = /** @type {string[][]} */ ([]);
-  let width = 2;
-  let fence = "";
+  let [width, fence, inCode] = [2, "", -1];
   for (const line of lines) {
     const item = fence ? null : ITEM.exec(line);
-    fence = fenceAfter(fence, line);
+    const depth = line.search(/\S|$/);
     if (item && item[1].length < indent + 2) {
       width = item[1].length + item[2].length + Math.min(Math.max(item[4].length, 1), 4);
       items.push([line.slice(item[0].length)]);
-    } else items.at(-1).push(line.slice(Math.min(width, line.search(/\S|$/))));
+    } else {
+      if (fence && inCode < 0 && line.trim()) inCode = Math.min(width, depth);
+      items.at(-1).push(line.slice(Math.min(fence && inCode >= 0 ? inCode : width, depth)));
+    }
+    fence = fenceAfter(fence, line);
+    if (!fence) inCode = -1;
   }
   return items.map((item) => item.join("\n"));
 }
