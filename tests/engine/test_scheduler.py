@@ -265,3 +265,20 @@ def test_limits_that_cannot_work_are_refused_by_name(wrong: dict[str, int]) -> N
     with pytest.raises(BadConfig) as caught:
         scheduler(**wrong)
     assert caught.value.key in wrong
+
+
+def test_without_the_prefix_cache_nothing_is_found_and_forks_still_share() -> None:
+    config = SchedulerConfig(block_size=2, num_blocks=8, max_running=4, prefix_cache=False)
+    pool = (queue := Scheduler(config)).tables.pool
+    for _ in range(2):
+        seq = Sequence(int_array([1, 2, 3, 4, 5]), 16)
+        queue.add(seq)
+        plan = queue.schedule()
+        assert [(entry.start, entry.num_rows) for entry in plan.entries] == [(0, 5)]
+        queue.commit(plan)
+        twin = queue.fork(seq)
+        assert twin.blocks == seq.blocks
+        queue.check_integrity()
+        queue.finish(seq)
+        queue.finish(twin)
+        assert (pool.num_cached, pool.num_available) == (0, 8)

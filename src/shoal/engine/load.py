@@ -31,6 +31,9 @@ class RunnerOptions:
     """Sizes are bytes, lengths are tokens; None: chosen here.
 
     context_length  longest sequence; the model's own at most.
+    kv_type         of the cache; only the C kernels have a choice, theirs is f16 where nothing is said.
+    activation_bits what quantised products see of an activation; only the C kernels have a choice: 8 (as llama.cpp,
+                    the fastest, and theirs where nothing is said) or 16 (as good as float32).
     kv_memory       of keys and values together; None: room for `max_running` full contexts, at most a quarter of the
                     free memory, and at least one context.
     """
@@ -40,7 +43,8 @@ class RunnerOptions:
     threads: int | None = None
     context_length: int | None = None
     block_size: int = 16
-    kv_type: Literal["f16", "f32"] = "f16"
+    kv_type: Literal["f16", "f32"] | None = None
+    activation_bits: Literal[8, 16] | None = None
     kv_memory: int | None = None
     max_running: int = 32
     max_adapters: int = 8
@@ -114,13 +118,15 @@ def find_device(options: RunnerOptions) -> str:
 def _native(checkpoint: Checkpoint, options: RunnerOptions, context: int) -> Loaded:
     from shoal.models.native_runner import NativeRunner
 
-    element_bytes = 2 if options.kv_type == "f16" else 4
+    kv_type = options.kv_type or "f16"
+    element_bytes = 2 if kv_type == "f16" else 4
     runner = NativeRunner(
         checkpoint,
         num_blocks=num_blocks(checkpoint.config, options, context, element_bytes),
         block_size=options.block_size,
         threads=options.threads,
-        kv_type=options.kv_type,
+        kv_type=kv_type,
+        activation_bits=options.activation_bits or 8,
         max_adapters=options.max_adapters,
         kernel_cache=options.kernel_cache,
     )
@@ -129,6 +135,9 @@ def _native(checkpoint: Checkpoint, options: RunnerOptions, context: int) -> Loa
 
 def _torch(checkpoint: Checkpoint, options: RunnerOptions, device: str, context: int) -> Loaded:
     _require_torch("this needs torch, which is not installed")
+    for key, value in (("kv_type", options.kv_type), ("activation_bits", options.activation_bits)):
+        if value is not None:
+            raise BadConfig(key, f"expected nothing, since torch computes ({device}) and has no choice; found {value}")
     import torch
 
     from shoal.models.torch_runner import TorchRunner

@@ -11,7 +11,7 @@ from shoal.engine.sequence import Sequence
 
 @dataclass(frozen=True, slots=True)
 class SchedulerConfig:
-    """Limits, all positive.
+    """Limits, all positive, and one switch.
 
     block_size, num_blocks  the cache: positions per block, blocks.
     max_batch_tokens  rows of one step, decode and prefill together; at least max_running, so that every running
@@ -22,6 +22,7 @@ class SchedulerConfig:
     max_outputs       most rows of one step whose logits are wanted (each costs vocab_size * 4 bytes).
     ageing_steps      one level of priority is worth a head start of this many steps: a request waits for later ones
                       of better priority only so long, so nobody starves.
+    prefix_cache      sequences may start from blocks that others computed; forks share theirs either way.
     """
 
     block_size: int
@@ -32,10 +33,11 @@ class SchedulerConfig:
     prefill_chunk: int = 512
     max_outputs: int = 256
     ageing_steps: int = 200
+    prefix_cache: bool = True
 
     def __post_init__(self) -> None:
         for key in self.__dataclass_fields__:
-            if getattr(self, key) < 1:
+            if key != "prefix_cache" and getattr(self, key) < 1:
                 raise BadConfig(key, f"expected at least 1, found {getattr(self, key)}")
         for key in ("max_batch_tokens", "max_outputs"):
             if getattr(self, key) < self.max_running:

@@ -36,7 +36,7 @@ class Scheduler:
 
     def __init__(self, config: SchedulerConfig) -> None:
         self.config = config
-        self.tables = BlockTables(config.num_blocks, config.block_size)
+        self.tables = BlockTables(config.num_blocks, config.block_size, shares_prefixes=config.prefix_cache)
         self.num_preemptions = 0
         self._step = 0
         self._arrivals = 0

@@ -21,8 +21,9 @@ Copies = list[tuple[int, int]]
 
 
 class BlockTables:
-    def __init__(self, num_blocks: int, block_size: int) -> None:
+    def __init__(self, num_blocks: int, block_size: int, *, shares_prefixes: bool = True) -> None:
         self.block_size = block_size
+        self._shares_prefixes = shares_prefixes
         self.cache = PrefixCache()
         self.pool = BlockPool(num_blocks, on_evict=self.cache.forget)
 
@@ -44,7 +45,7 @@ class BlockTables:
     def is_being_computed(self, seq: Sequence, num_matched: int, others: Iterable[Sequence]) -> bool:
         """Whether one of `others` will publish the block that `seq` needs next, after `num_matched` cached ones."""
         end = (num_matched + 1) * self.block_size
-        if end > seq.outputs_from:
+        if end > seq.outputs_from or not self._shares_prefixes:
             return False
         tokens = seq.tokens[:end]
         return any(
@@ -104,6 +105,8 @@ class BlockTables:
 
     def publish(self, seq: Sequence) -> None:
         """Offer newly filled blocks to the prefix cache; where it has one already, use that and free ours."""
+        if not self._shares_prefixes:
+            return
         for index in range(len(seq.chain), seq.num_computed // self.block_size):
             parent, tokens = self.key(seq, index)
             entry = self.cache.get(parent, tokens)

@@ -1,4 +1,4 @@
-"""Fast arithmetic with a slow twin: block-quantised weights, matrix products, paged attention, whole networks in one call.
+"""Fast arithmetic with a slow twin: quantised weights, matrix products, paged attention, whole networks in one call.
 
 What it does: turns the bytes of quantised weights into numbers and multiplies with them, in C where a compiler was
 found and in numpy or torch where it was not; both agree. What it does not: know what a network, a file or a request is.

@@ -60,15 +60,16 @@ class ExpertShape:
 class Executor:
     """One program on one pool of threads. Not thread-safe: one caller, one step at a time.
 
-    hidden_size  elements per row of a tap; num_targets  products an adapter may change.
+    hidden_size      elements per row of a tap; num_targets  products an adapter may change.
+    activation_bits  8, or 16: quantised products see two int8 terms of each activation instead of one.
     """
 
     def __init__(
         self, library: Library, lowered: Lowered, cache: CacheShape, *, threads: int, hidden_size: int,
-        num_targets: int = 0, max_adapters: int = 0, experts: ExpertShape | None = None,
+        num_targets: int = 0, max_adapters: int = 0, experts: ExpertShape | None = None, activation_bits: int = 8,
     ) -> None:  # fmt: skip
         self._library, self._lowered, self._cache, self._experts = library, lowered, cache, experts
-        self._hidden_size, self._num_targets = hidden_size, num_targets
+        self._hidden_size, self._num_targets, self._terms = hidden_size, num_targets, activation_bits // 8
         self._pool = Pool(library, threads)
         self._ops = (Op * len(lowered.ops))(*lowered.ops)
         self._columns = np.array(lowered.columns, np.int32)
@@ -155,11 +156,13 @@ class Executor:
             for slot, width in enumerate(columns)
         ]
         widest = max(width for slot, width in enumerate(columns) if slot != result)
-        self._quantized = aligned(rows * (widest // 32 + 1) * self._library.block8_bytes)
+        term = rows * (widest // 32 + 1) * self._library.block8_bytes
+        self._quantized = [aligned(term) for _ in range(self._terms)]
         self._pointers = np.array([buffer.ctypes.data for buffer in self._buffers], np.uint64)
         self._tap = aligned(4 * self._outputs * self._hidden_size).view(np.float32)
         program = self._program
-        program.buffers, program.a = self._pointers.ctypes.data, self._quantized.ctypes.data
+        program.buffers, program.a = self._pointers.ctypes.data, self._quantized[0].ctypes.data
+        program.a2 = self._quantized[1].ctypes.data if self._terms == 2 else None
         program.tap = self._tap.ctypes.data
         if self._experts is not None:
             self._reserve_experts(rows, self._experts)
@@ -168,7 +171,8 @@ class Executor:
         picked, blocks = rows * shape.per_token, max(shape.hidden_size, shape.ffn_size) // 32 + 1
         sizes = {
             "chosen": 4 * picked, "place": 4 * picked, "weight": 4 * picked, "starts": 8 * (shape.num_experts + 2),
-            "a": picked * blocks * self._library.block8_bytes, "x": 4 * picked * shape.hidden_size,
+            "a": picked * blocks * self._library.block8_bytes,
+            "a2": picked * blocks * self._library.block8_bytes * (self._terms - 1), "x": 4 * picked * shape.hidden_size,
             "gate": 4 * picked * shape.ffn_size, "up": 4 * picked * shape.ffn_size,
             "down": 4 * picked * shape.hidden_size, "jobs": 2 * shape.num_experts * self._library.product_bytes,
         }  # fmt: skip

@@ -58,14 +58,16 @@ class Lora(c.Structure):
 
 class ExpertScratch(c.Structure):
     _fields_ = tuple(
-        (name, c.c_void_p) for name in ("chosen", "place", "starts", "weight", "a", "x", "gate", "up", "down", "jobs")
+        (name, c.c_void_p)
+        for name in ("chosen", "place", "starts", "weight", "a", "a2", "x", "gate", "up", "down", "jobs")
     )
 
 
 class ProgramStruct(c.Structure):
     _fields_ = (
         ("ops", c.c_void_p), ("num_ops", c.c_int32), ("num_targets", c.c_int32), ("buffers", c.c_void_p),
-        ("columns", c.c_void_p), ("a", c.c_void_p), ("tap", c.c_void_p), ("loras", c.c_void_p), ("kv", Cache),
+        ("columns", c.c_void_p), ("a", c.c_void_p), ("a2", c.c_void_p), ("tap", c.c_void_p), ("loras", c.c_void_p),
+        ("kv", Cache),
         ("b", c.c_void_p), ("scratch", c.c_void_p), ("experts", ExpertScratch),
     )  # fmt: skip
 

@@ -64,6 +64,7 @@ def _load(config: NodeConfig, path: Path) -> tuple[Engine, Language, ModelCard]:
         max_waiting=config.max_waiting,
         prefill_chunk=config.max_batch_tokens,
         max_outputs=max(256, config.max_running),
+        prefix_cache=config.prefix_cache,
     )
     engine_config = EngineConfig(
         name, loaded.context_length, checkpoint.config.num_layers, scheduler, loaded.device, loaded.kernels
@@ -88,6 +89,7 @@ def _runner_options(config: NodeConfig) -> RunnerOptions:
         context_length=config.context_length,
         block_size=config.block_size,
         kv_type=config.kv_type,
+        activation_bits=config.activation_bits,
         kv_memory=config.kv_memory,
         max_running=config.max_running,
         kernel_cache=config.home / "kernels",

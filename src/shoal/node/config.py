@@ -32,7 +32,8 @@ class NodeConfig:
     threads: int | None = None
     context_length: int | None = None
     block_size: int = 16
-    kv_type: KvType = "f16"
+    kv_type: KvType | None = None
+    activation_bits: Literal[8, 16] | None = None
     kv_memory: int | None = None
     prefix_cache: bool = True
     max_running: int = 32
@@ -78,7 +79,15 @@ OPTIONS = (
         "--context-length",
     ),
     Option("block_size", values.integer(1, 1024), "tokens in one block of the KV cache", "--block-size"),
-    Option("kv_type", values.choice("f16", "f32"), "numbers in the KV cache: f16 or f32", "--kv-type"),
+    Option(
+        "kv_type", values.optional(values.choice("f16", "f32")), "KV cache of the C kernels: f16 or f32", "--kv-type"
+    ),
+    Option(
+        "activation_bits",
+        values.optional(values.one_of(8, 16)),
+        "precision of the C kernels' products: 8 (fastest) or 16 (as float32)",
+        "--activation-bits",
+    ),
     Option(
         "kv_memory",
         values.optional(values.size(1 << 20)),

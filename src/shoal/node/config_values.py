@@ -45,6 +45,21 @@ def integer(low: int, high: int) -> Callable[[Any], int]:
     return parse
 
 
+def one_of(*allowed: int) -> Callable[[Any], int]:
+    """One of a few whole numbers."""
+
+    def parse(value: Any) -> int:
+        try:
+            number = integer(min(allowed), max(allowed))(value)
+        except ValueError:
+            number = None
+        if number in allowed:
+            return int(number)
+        raise ValueError(f"expected {' or '.join(map(str, allowed))}, found {value!r}")
+
+    return parse
+
+
 def size(low: int) -> Callable[[Any], int]:
     """Bytes as a number or as text with a unit, at least `low`."""
 

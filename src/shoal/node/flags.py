@@ -15,8 +15,8 @@ from shoal.node.config import OPTIONS, NodeConfig, Option
 from shoal.node.config_sources import load
 from shoal.node.config_values import boolean, pairs, texts
 
-ENGINE = ("model", "adapters", "device", "kernels", "threads", "context_length", "block_size", "kv_type", "kv_memory",
-          "prefix_cache", "max_running", "max_batch_tokens")  # fmt: skip
+ENGINE = ("model", "adapters", "device", "kernels", "threads", "context_length", "block_size", "kv_type",
+          "activation_bits", "kv_memory", "prefix_cache", "max_running", "max_batch_tokens")  # fmt: skip
 """Options of every command that computes in its own process."""
 
 SERVER = ("host", "port", "max_waiting", "api_keys", "cors_origins", "allowed_hosts", "max_body", "request_timeout",

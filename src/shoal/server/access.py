@@ -17,6 +17,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shoal.core.clock import Clock
+from shoal.core.errors import Unavailable
 from shoal.server.api.reply import log_bug
 from shoal.server.config import ServerConfig
 from shoal.server.context import Record, fresh_id
@@ -67,9 +68,10 @@ class Access:
             await self._app(scope, receive, send_with_id)
         except ClientGone:
             record.status, record.error = CLIENT_GONE, "client_gone"
-        except asyncio.CancelledError:
+        except asyncio.CancelledError:  # the server stops and waits no longer: the end of this task in any case
             record.error = "server_stopped"
-            raise
+            if record.status is None:
+                await response_of(Unavailable("this server was stopped"))(scope, receive, send_with_id)
         except Exception as error:
             log_bug(error)
             record.error = body_of(error)["error"]["code"]

@@ -69,8 +69,8 @@ async def serve(
             if on_ready is not None:
                 on_ready(address_of(listener))
             await server.serve(sockets=[listener])
-            await server.undo()
     finally:
+        await server.undo()
         listener.close()
         if stopper is not None:
             stopper.cancel()
@@ -105,7 +105,7 @@ class _Server(uvicorn.Server):
         yield
 
     async def undo(self) -> None:
-        """Waits for what the drain's end cancelled."""
+        """Cancels what the drain left and waits for it, also where `serve` itself was cancelled."""
         tasks = list(self.server_state.tasks)
         for task in tasks:
             task.cancel()

@@ -1,5 +1,7 @@
 // y = x W^T. Activations are quantised to int8 per 32 columns (float kinds use them as they are); sums of products are
 // exact integers per block, blocks are added in order in float. So a row's result never depends on the other rows.
+// With a second term, what the first int8 leaves over is quantised again: about 16 bits of precision, twice the products,
+// the same memory traffic.
 
 typedef struct {
   float d, s;   // scale; scale times sum of q
@@ -8,7 +10,8 @@ typedef struct {
 } block8;
 
 // Largest magnitude maps to 127, rounding to nearest even. A block too small for its scale to be a normal float is zero.
-static void quantize_row(const float *x, int columns, block8 *out) {
+// `rest`, if not NULL, receives x less what `out` says (columns floats, may be x itself).
+static void quantize_row(const float *x, int columns, block8 *out, float *rest) {
   for (int b = 0; b < columns / 32; b++, x += 32, out++) {
     vf top = vf_set1(0);
     for (int i = 0; i < 32; i += LANES) {
@@ -27,6 +30,10 @@ static void quantize_row(const float *x, int columns, block8 *out) {
     out->d = d;
     out->sum = sum;
     out->s = d * (float)sum;
+    if (rest) {
+      for (int i = 0; i < 32; i++) rest[i] = x[i] - d * (float)out->q[i];
+      rest += 32;
+    }
   }
 }
 
@@ -108,26 +115,39 @@ INLINE void store_tile(const output *o, int row, int group, vf *acc, const int M
   }
 }
 
-// Rows row .. row + M - 1 of one group. x: floats (stride columns); a: quantised (stride columns / 32).
-#define DEFINE_TILE(M)                                                                                         \
-  static void tile##M(const output *o, const float *x, const block8 *a, int row, int group) {                  \
-    const matrix *w = o->w;                                                                                    \
-    const uint8_t *data = w->data + (size_t)group * group_bytes(w->pack, w->columns);                          \
-    int blocks = w->columns / 32;                                                                              \
-    vf acc[M];                                                                                                 \
-    for (int m = 0; m < M; m++) acc[m] = vf_set1(0);                                                           \
-    a += (size_t)row * blocks;                                                                                 \
-    x += (size_t)row * w->columns;                                                                             \
-    switch (w->pack) {                                                                                         \
-      case P4: tile_p4(data, blocks, a, blocks, acc, M); break;                                                \
-      case P8: tile_p8(data, blocks, a, blocks, acc, M, P8); break;                                            \
-      case P8M: tile_p8(data, blocks, a, blocks, acc, M, P8M); break;                                          \
-      case P6: tile_p8(data, blocks, a, blocks, acc, M, P6); break;                                            \
-      case PF32: tile_float(data, w->columns, x, w->columns, acc, M, PF32); break;                             \
-      case PF16: tile_float(data, w->columns, x, w->columns, acc, M, PF16); break;                             \
-      default: tile_float(data, w->columns, x, w->columns, acc, M, PBF16);                                     \
-    }                                                                                                          \
-    store_tile(o, row, group, acc, M);                                                                         \
+// Rows of activations: floats (stride columns), or one or two terms of int8 (stride columns / 32).
+typedef struct {
+  const float *x;
+  const block8 *a, *a2;  // a2: NULL for one term
+} rows_in;
+
+INLINE rows_in from_row(rows_in in, int columns, size_t row) {
+  in.x += row * columns;
+  in.a += row * (columns / 32);
+  if (in.a2) in.a2 += row * (columns / 32);
+  return in;
+}
+
+// Rows row .. row + M - 1 of one group.
+#define DEFINE_TILE(M)                                                                              \
+  static void tile##M(const output *o, rows_in in, int row, int group) {                            \
+    const matrix *w = o->w;                                                                         \
+    const uint8_t *data = w->data + (size_t)group * group_bytes(w->pack, w->columns);               \
+    int blocks = w->columns / 32;                                                                   \
+    vf acc[M];                                                                                      \
+    for (int m = 0; m < M; m++) acc[m] = vf_set1(0);                                                \
+    in = from_row(in, w->columns, (size_t)row);                                                     \
+    const block8 *terms[2] = {in.a, in.a2};                                                         \
+    for (int t = 0; t < (in.a2 && w->pack < PF32 ? 2 : 1); t++) switch (w->pack) {                  \
+        case P4: tile_p4(data, blocks, terms[t], blocks, acc, M); break;                            \
+        case P8: tile_p8(data, blocks, terms[t], blocks, acc, M, P8); break;                        \
+        case P8M: tile_p8(data, blocks, terms[t], blocks, acc, M, P8M); break;                      \
+        case P6: tile_p8(data, blocks, terms[t], blocks, acc, M, P6); break;                        \
+        case PF32: tile_float(data, w->columns, in.x, w->columns, acc, M, PF32); break;             \
+        case PF16: tile_float(data, w->columns, in.x, w->columns, acc, M, PF16); break;             \
+        default: tile_float(data, w->columns, in.x, w->columns, acc, M, PBF16);                     \
+      }                                                                                             \
+    store_tile(o, row, group, acc, M);                                                              \
   }
 DEFINE_TILE(1)
 DEFINE_TILE(2)
@@ -144,15 +164,15 @@ DEFINE_TILE(6)  // 16 registers: six sums, eight weights
 
 enum { PANEL = 96 };  // activation rows kept in the second-level cache while a run of groups passes
 
-static void gemm_groups(const output *o, const float *x, const block8 *a, int rows, int first, int last) {
+static void gemm_groups(const output *o, rows_in in, int rows, int first, int last) {
   for (int panel = 0; panel < rows; panel += PANEL) {
     int end = panel + PANEL < rows ? panel + PANEL : rows;
     for (int group = first; group < last; group++) {
       int row = panel;
-      for (; row + BIG_TILE <= end; row += BIG_TILE) TILE_BIG(o, x, a, row, group);
-      for (; row + 4 <= end; row += 4) tile4(o, x, a, row, group);
-      for (; row + 2 <= end; row += 2) tile2(o, x, a, row, group);
-      for (; row < end; row++) tile1(o, x, a, row, group);
+      for (; row + BIG_TILE <= end; row += BIG_TILE) TILE_BIG(o, in, row, group);
+      for (; row + 4 <= end; row += 4) tile4(o, in, row, group);
+      for (; row + 2 <= end; row += 2) tile2(o, in, row, group);
+      for (; row < end; row++) tile1(o, in, row, group);
     }
   }
 }
@@ -167,8 +187,7 @@ INLINE int groups_per_piece(int groups, int threads) {
 
 typedef struct {
   output out;
-  const float *x;
-  const block8 *a;
+  rows_in in;
   int rows;
 } product;
 
@@ -180,7 +199,7 @@ static void gemm_phase(pool *p, const product *jobs, int count) {
     if (jobs[j].rows == 0) continue;
     for (; mine < done + pieces; mine = pool_take(p, 1 << 30)) {
       int first = (mine - done) * size;
-      gemm_groups(&jobs[j].out, jobs[j].x, jobs[j].a, jobs[j].rows, first, first + size < groups ? first + size : groups);
+      gemm_groups(&jobs[j].out, jobs[j].in, jobs[j].rows, first, first + size < groups ? first + size : groups);
     }
     done += pieces;
   }

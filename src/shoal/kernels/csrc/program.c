@@ -24,7 +24,7 @@ typedef struct { const float *a, *b; int32_t rank; float scale; } lora;  // a (r
 typedef struct {
   int32_t *chosen, *place, *starts;  // (rows, k) expert; (rows, k) row in the sorted copy; (experts + 1)
   float *weight;                     // (rows, k)
-  block8 *a;                         // sorted copies of quantised rows
+  block8 *a, *a2;                    // sorted copies of quantised rows
   float *x, *gate, *up, *down;
   product *jobs;
 } expert_scratch;
@@ -34,7 +34,7 @@ typedef struct {
   int32_t num_ops, num_targets;
   float **buffers;         // one per value slot, max rows x its columns
   const int32_t *columns;  // of each buffer
-  block8 *a;               // the quantised rows of the latest quantising operation
+  block8 *a, *a2;          // the quantised rows of the latest quantising operation; a2: second term, or NULL
   float *tap;
   const lora *loras;  // [slot][target]; rank 0 where there is none
   cache kv;
@@ -83,6 +83,19 @@ static void gated_row(const float *gate, const float *up, int n, int gelu, float
 
 INLINE float *row_of(const program *g, int buffer, int row) { return g->buffers[buffer] + (size_t)row * g->columns[buffer]; }
 
+// One or two terms of row `at`. The second is made on the stack, in pieces.
+static void quantize_terms(const float *x, int columns, block8 *a, block8 *a2, size_t at) {
+  a += at * (columns / 32);
+  if (!a2) { quantize_row(x, columns, a, NULL); return; }
+  float rest[256];
+  a2 += at * (columns / 32);
+  for (int i = 0; i < columns; i += 256, x += 256, a += 8, a2 += 8) {
+    int count = columns - i < 256 ? columns - i : 256;
+    quantize_row(x, count, a, rest);
+    quantize_row(rest, count, a2, NULL);
+  }
+}
+
 static void run_row(const program *g, const op *o, int row) {
   const batch *b = g->b;
   float *y = o->code == TAP || o->out < 0 ? NULL : row_of(g, o->out, row);
@@ -110,7 +123,7 @@ static void run_row(const program *g, const op *o, int row) {
       for (int i = 0; i < n; i++) y[i] = o->f * tanhf(y[i] / o->f);
       break;
   }
-  if (o->flags) quantize_row(o->code == QUANTIZE ? row_of(g, o->in, row) : y, n, g->a + (size_t)row * (n / 32));
+  if (o->flags) quantize_terms(o->code == QUANTIZE ? row_of(g, o->in, row) : y, n, g->a, g->a2, (size_t)row);
 }
 
 // Runs ops first .. last - 1 over the rows, a few rows at a time.
@@ -144,7 +157,7 @@ static void products_phase(pool *p, const program *g, const op *o) {
   product jobs[3];
   for (int i = 0; i < o->count; i++)
     jobs[i] = (product){{o->weights[i], o->biases[i], g->buffers[o->outs[i]], g->columns[o->outs[i]], o->adds[i]},
-                        g->buffers[o->in], g->a, rows};
+                        {g->buffers[o->in], g->a, g->a2}, rows};
   gemm_phase(p, jobs, o->count);
   if (!b->has_adapters || o->on_outputs) return;
   pool_barrier(p);
@@ -197,14 +210,19 @@ static void experts_phase(pool *p, const program *g, const op *o, int thread) {
     for (int i = 0; i < k; i++) {
       size_t at = (size_t)s->place[row * k + i];
       if (is_float) memcpy(s->x + at * n, row_of(g, o->in, row), 4 * (size_t)n);
-      else memcpy(s->a + at * (n / 32), g->a + (size_t)row * (n / 32), (size_t)(n / 32) * sizeof(block8));
+      else {
+        size_t from = (size_t)row * (n / 32), to = at * (n / 32), size = (size_t)(n / 32) * sizeof(block8);
+        memcpy(s->a + to, g->a + from, size);
+        if (g->a2) memcpy(s->a2 + to, g->a2 + from, size);
+      }
     }
   if (thread == 0)
     for (int e = 0; e < experts; e++) {
       size_t at = (size_t)s->starts[e];
       int count = s->starts[e + 1] - s->starts[e];
-      s->jobs[2 * e] = (product){{gate + e, NULL, s->gate + at * ffn, ffn, 0}, s->x + at * n, s->a + at * (n / 32), count};
-      s->jobs[2 * e + 1] = (product){{up + e, NULL, s->up + at * ffn, ffn, 0}, s->x + at * n, s->a + at * (n / 32), count};
+      rows_in in = from_row((rows_in){s->x, s->a, g->a2 ? s->a2 : NULL}, n, at);
+      s->jobs[2 * e] = (product){{gate + e, NULL, s->gate + at * ffn, ffn, 0}, in, count};
+      s->jobs[2 * e + 1] = (product){{up + e, NULL, s->up + at * ffn, ffn, 0}, in, count};
     }
   pool_barrier(p);
   gemm_phase(p, s->jobs, 2 * experts);
@@ -212,13 +230,13 @@ static void experts_phase(pool *p, const program *g, const op *o, int thread) {
   for (int i; (i = pool_take(p, rows * k)) >= 0;) {
     float *h = s->gate + (size_t)i * ffn;
     gated_row(h, s->up + (size_t)i * ffn, ffn, o->layer, h);
-    if (!down_float) quantize_row(h, ffn, s->a + (size_t)i * (ffn / 32));
+    if (!down_float) quantize_terms(h, ffn, s->a, g->a2 ? s->a2 : NULL, (size_t)i);
   }
   if (thread == 0)
     for (int e = 0; e < experts; e++) {
       size_t at = (size_t)s->starts[e];
-      s->jobs[e] = (product){{down + e, NULL, s->down + at * n, n, 0}, s->gate + at * ffn, s->a + at * (ffn / 32),
-                             s->starts[e + 1] - s->starts[e]};
+      rows_in in = from_row((rows_in){s->gate, s->a, g->a2 ? s->a2 : NULL}, ffn, at);
+      s->jobs[e] = (product){{down + e, NULL, s->down + at * n, n, 0}, in, s->starts[e + 1] - s->starts[e]};
     }
   pool_barrier(p);
   gemm_phase(p, s->jobs, experts);
@@ -286,7 +304,7 @@ void shoal_copy_blocks(const cache *c, int layers, int blocks, const int32_t *pa
 void shoal_quantize_rows(const float *x, int rows, int columns, int8_t *q, float *d) {
   block8 block;
   for (int i = 0; i < rows * (columns / 32); i++) {
-    quantize_row(x + 32 * (size_t)i, 32, &block);
+    quantize_row(x + 32 * (size_t)i, 32, &block, NULL);
     memcpy(q + 32 * (size_t)i, block.q, 32);
     d[i] = block.d;
   }

@@ -24,7 +24,11 @@ def up(loaded: Loaded) -> None:
     log_to_stderr()
     if config.otel:
         trace_to_exporter()
-    if asyncio.run(_up(config)) == signal.SIGINT:
+    try:
+        stopped_by = asyncio.run(_up(config))
+    except asyncio.CancelledError:  # by a second signal
+        raise KeyboardInterrupt from None
+    if stopped_by == signal.SIGINT:
         raise KeyboardInterrupt
 
 
