@@ -7,10 +7,13 @@ import json
 import re
 from typing import Any
 
+import pytest
 from playwright.sync_api import Page, expect
 
 from shoal.core import Message
 from shoal.core.errors import ContextTooLong, InvalidRequest, LocalError, Overloaded
+
+pytestmark = pytest.mark.real
 
 
 def ask(page: Page, text: str) -> None:

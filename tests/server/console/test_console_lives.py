@@ -12,6 +12,8 @@ from playwright.sync_api import BrowserContext, Page, expect
 
 from shoal.server.config import ServerConfig
 
+pytestmark = pytest.mark.real
+
 
 def ask(page: Page, text: str) -> None:
     page.get_by_label("Message", exact=True).fill(text)

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page
 
+pytestmark = pytest.mark.real
+
 RENDER = """async (text) => {
   const { renderMarkdown } = await import("/markdown.js");
   const root = document.createElement("div");

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
+pytestmark = pytest.mark.real
+
 HOSTILE = """
 <script>window.pwned = 1</script>
 <img src=x onerror="window.pwned = 1"> <svg onload="window.pwned = 1"><animate onbegin="window.pwned = 1"/></svg>
