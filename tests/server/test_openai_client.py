@@ -36,7 +36,8 @@ SAID = [
 
 def answer(request: Request) -> Sequence[Any]:
     """Says what the request's last words ask for."""
-    last = request.prompt[-1].content if isinstance(request.prompt[0], Message) else str(request.prompt)
+    message = request.prompt[-1]
+    last = message.content if isinstance(message, Message) else str(request.prompt)
     if last.partition(" ")[0] == "fail":
         return [FAILURES[last.split()[1]]]
     if last == "break":
@@ -70,11 +71,12 @@ class Trip(BaseModel):
     days: int
 
 
-TOOL: dict[str, Any] = {
+TOOL: Any = {
     "name": "weather",
     "description": "now",
     "parameters": {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]},
 }
+FLAT_TOOLS: Any = [{"type": "function", "strict": True, **TOOL}]
 HELLO: Any = [{"role": "user", "content": "hello"}]
 
 
@@ -194,7 +196,7 @@ def test_logprobs_in_both_shapes(client: openai.OpenAI) -> None:
     content = chat.choices[0].logprobs.content or []
     assert (content[0].token, content[0].logprob, content[0].bytes) == ("4", -0.5, [52])
     assert [top.token for top in content[0].top_logprobs] == ["4", "5"]
-    assert bytes(sum((entry.bytes or [] for entry in content), [])).decode() == "4é"
+    assert b"".join(bytes(entry.bytes or []) for entry in content).decode() == "4é"
     text = client.completions.create(model="tiny", prompt="logprobs", logprobs=2)
     logprobs = text.choices[0].logprobs
     assert logprobs is not None
@@ -238,7 +240,7 @@ def test_responses_text_and_history(client: openai.OpenAI, generate: ScriptedGen
 
 
 def test_responses_tools_go_round(client: openai.OpenAI, generate: ScriptedGenerate) -> None:
-    tools: Any = [{"type": "function", "strict": True, **TOOL}]
+    tools = FLAT_TOOLS
     first = client.responses.create(
         model="tiny", input="hi", tools=tools, tool_choice={"type": "function", "name": "weather"}
     )
@@ -260,11 +262,8 @@ def test_responses_streams_events_in_order(client: openai.OpenAI) -> None:
         "response.output_text.delta", "response.output_text.delta", "response.output_text.done",
         "response.content_part.done", "response.output_item.done", "response.completed",
     ]  # fmt: skip
-    with client.responses.stream(
-        model="tiny", input="hi", tools=[{"type": "function", "strict": True, **TOOL}]
-    ) as stream:
-        for event in stream:
-            pass
+    with client.responses.stream(model="tiny", input="hi", tools=FLAT_TOOLS) as stream:
+        stream.until_done()
         calls: Any = stream.get_final_response().output
     assert [call.arguments for call in calls] == ['{"city":"Rome"}', '{"city":"Oslo"}']
     parsed = client.responses.parse(model="tiny", input="hi", text_format=Trip)
@@ -315,10 +314,10 @@ def test_early_errors_have_their_status(
 
 def test_an_error_in_mid_stream_is_an_event(client: openai.OpenAI) -> None:
     asked: Any = [{"role": "user", "content": "break"}]
-    texts = []
+    texts: list[str | None] = []
+    stream = client.chat.completions.create(model="tiny", messages=asked, stream=True)
     with pytest.raises(openai.APIError, match="it broke"):
-        for chunk in client.chat.completions.create(model="tiny", messages=asked, stream=True):
-            texts.append(chunk.choices[0].delta.content)
+        texts.extend(chunk.choices[0].delta.content for chunk in stream)
     assert texts == ["", "so far"]
     events = list(client.responses.create(model="tiny", input="break", stream=True))
     assert events[-1].type == "response.failed"

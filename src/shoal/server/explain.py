@@ -10,6 +10,8 @@ from pydantic_core import ErrorDetails
 
 from shoal.core.errors import InvalidRequest
 
+MAX_MESSAGE = 500
+
 ADVICE = {
     "functions": "pass `tools` instead",
     "function_call": "pass `tool_choice` instead",
@@ -29,10 +31,10 @@ ADVICE = {
 
 
 def invalid(error: ValidationError, value: Any) -> InvalidRequest:
-    """The one error to report: the deepest, then the first."""
+    """The one error to report: the deepest; of them one whose type is right, for that branch of a union was meant."""
     details = error.errors(include_url=False, include_context=False)
     located = [(path_of(detail, value), detail) for detail in details[:256]]
-    path, detail = max(located, key=lambda item: len(item[0]))
+    path, detail = max(located, key=lambda item: (len(item[0]), not item[1]["type"].endswith("_type")))
     return _describe(_dotted(path), path, detail)
 
 
@@ -65,7 +67,8 @@ def _describe(param: str, path: Sequence[str | int], detail: ErrorDetails) -> In
         case "missing":
             return InvalidRequest(f"missing required parameter: {param!r}", param, "missing_required_parameter")
     code = "invalid_type" if detail["type"].endswith("_type") else "invalid_value"
-    return InvalidRequest(f"{param or 'body'}: {detail['msg']}{_found(detail['input'])}", param or None, code)
+    message = detail["msg"][:MAX_MESSAGE]  # pydantic quotes what came, however long it is
+    return InvalidRequest(f"{param or 'body'}: {message}{_found(detail['input'])}", param or None, code)
 
 
 def _found(value: Any) -> str:

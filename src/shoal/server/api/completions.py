@@ -11,7 +11,6 @@ from starlette.responses import Response
 from starlette.types import ASGIApp
 
 from shoal.core.chunk import Chunk
-from shoal.core.errors import InvalidRequest
 from shoal.core.request import Request
 from shoal.server import parse, sse
 from shoal.server.api.chat import gather
@@ -54,8 +53,6 @@ async def complete(context: Context, http: HttpRequest) -> ASGIApp:
 def to_requests(context: Context, body: CompletionRequest, target: Target) -> list[Request]:
     """One core Request for each prompt. InvalidRequest names the field."""
     prompts, n, answer_id = prompts_of(body.prompt), body.n or 1, fresh_id("cmpl-")
-    if "" in prompts:
-        raise InvalidRequest("a prompt is empty", "prompt")
     check_size(context, prompts, "prompt")
     check_choices(context, n * len(prompts), "n")
     sampling = body.sampling(body.max_tokens or DEFAULT_MAX_TOKENS, body.logprobs)

@@ -24,8 +24,6 @@ async def embed(context: Context, http: HttpRequest) -> ASGIApp:
     if target.adapter is not None:
         raise InvalidRequest("adapters have no embeddings of their own; name the base model", "model")
     inputs = prompts_of(body.input)
-    if "" in inputs:
-        raise InvalidRequest("an input is empty", "input")
     check_size(context, inputs, "input")
     check_choices(context, len(inputs), "input")
     record = record_of(http)

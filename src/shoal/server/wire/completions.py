@@ -15,9 +15,10 @@ from shoal.server.wire.usage import ChatUsage
 DEFAULT_MAX_TOKENS = 16
 """OpenAI's, for this endpoint only."""
 
-Prompts = str | Annotated[list[str], Field(fail_fast=True, min_length=1, max_length=2048)] | TokenIds | (
-    Annotated[list[TokenIds], Field(fail_fast=True, min_length=1, max_length=2048)]
-)  # fmt: skip
+Text = Annotated[str, Field(min_length=1)]
+Texts = Annotated[list[Text], Field(fail_fast=True, min_length=1, max_length=2048)]
+ManyTokenIds = Annotated[list[TokenIds], Field(fail_fast=True, min_length=1, max_length=2048)]
+Prompts = Text | Texts | TokenIds | ManyTokenIds
 
 
 class CompletionRequest(SamplingFields):
