@@ -1,4 +1,4 @@
-"""Around everything: a request id in and out, one log line per request, and the last resort against bugs.
+"""Around everything: a request id in and out, one log line and one span per request.
 
 Rules that stay true in this file:
 - every request gets exactly one line, also when it fails, is refused or its client goes away (status 499);
@@ -10,26 +10,20 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import re
 from typing import Any
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shoal.core.clock import Clock
-from shoal.core.errors import Unavailable
-from shoal.server.api.reply import log_bug
 from shoal.server.config import ServerConfig
-from shoal.server.context import Record, fresh_id
-from shoal.server.errors import ClientGone, Refused, body_of, response_of
+from shoal.server.context import Record, fresh_id, given_id, has_good_id
+from shoal.server.errors import ClientGone
 from shoal.server.metrics import Metrics
 from shoal.server.tracing import Tracing
 
 CLIENT_GONE = 499
 """nginx's status for a client that went away; only ever in logs and metrics."""
-
-REQUEST_ID = re.compile(r"[!#-\[\]-~]{1,128}")
-"""Visible ASCII without quote and backslash: safe in headers and logs, wide enough for proxies' own ids."""
 
 _log = logging.getLogger("shoal.access")
 
@@ -48,7 +42,9 @@ class Access:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        record = Record(fresh_id("req_"), scope["method"], scope["path"], self._clock.monotonic())
+        headers = Headers(scope=scope)
+        request_id = (given_id(headers) if has_good_id(headers) else None) or fresh_id("req_")
+        record = Record(request_id, scope["method"], scope["path"], self._clock.monotonic())
         scope["shoal.record"] = record
         try:
             with self._tracing.span(record, scope):
@@ -64,20 +60,12 @@ class Access:
             await send(message)
 
         try:
-            record.request_id = _given_id(scope) or record.request_id
             await self._app(scope, receive, send_with_id)
         except ClientGone:
             record.status, record.error = CLIENT_GONE, "client_gone"
-        except asyncio.CancelledError:  # the server stops and waits no longer: the end of this task in any case
+        except asyncio.CancelledError:
             record.error = "server_stopped"
-            if record.status is None:
-                await response_of(Unavailable("this server was stopped"))(scope, receive, send_with_id)
-        except Exception as error:
-            log_bug(error)
-            record.error = body_of(error)["error"]["code"]
-            if record.status is not None:  # the status is out; all that can be done is to break off
-                raise
-            await response_of(error)(scope, receive, send_with_id)
+            raise
 
     def _finish(self, record: Record, scope: Scope) -> None:
         handler = scope.get("shoal.handler", "none")
@@ -86,13 +74,6 @@ class Access:
         if self._config.log_format != "off" and _log.isEnabledFor(logging.INFO):
             fields = fields_of(record, self._clock)
             _log.info("%s", as_json(fields) if self._config.log_format == "json" else as_text(fields))
-
-
-def _given_id(scope: Scope) -> str | None:
-    given = Headers(scope=scope).get("x-request-id")
-    if given is not None and not REQUEST_ID.fullmatch(given):
-        raise Refused(400, "invalid_value", "x-request-id: expected up to 128 visible ASCII characters", "x-request-id")
-    return given
 
 
 def fields_of(record: Record, clock: Clock) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
@@ -26,6 +25,7 @@ from shoal.server.errors import Refused
 from shoal.server.hosts import HostCheck
 from shoal.server.metrics import Metrics
 from shoal.server.openapi import document
+from shoal.server.problems import Problems
 from shoal.server.routes import OPERATIONS, Handler
 from shoal.server.static import FOLDER, static_files
 from shoal.server.store import ResponseStore
@@ -43,11 +43,10 @@ def create_app(
     metrics = Metrics(service.stats)
     store = ResponseStore(config.max_stored_responses, config.max_stored_bytes)
     context = Context(service, config, metrics, store, clock)
-    app: ASGIApp = _Problems(Router(_routes(context, console), redirect_slashes=False))
-    app = KeyCheck(app, config.api_keys)
+    app: ASGIApp = KeyCheck(Router(_routes(context, console), redirect_slashes=False), config.api_keys)
+    app = Problems(HostCheck(app, config))
     if config.cors_origins:
         app = _cors(app, config.cors_origins)
-    app = HostCheck(app, config)
     return Access(app, config, metrics, clock, OpenTelemetry() if config.otel else NoTracing())
 
 
@@ -76,6 +75,7 @@ class _Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         scope["shoal.handler"] = self.path
+        _refuse_query(scope)
         response = await self.handler(self.context, HttpRequest(scope, receive))
         await response(scope, receive, send)
 
@@ -88,20 +88,8 @@ class _Bytes:
         await Response(self.content, media_type="application/json")(scope, receive, send)
 
 
-@dataclass(frozen=True, slots=True)
-class _Problems:
-    """The router's own 404 and 405 become ours."""
-
-    router: Router
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope["app"] = self  # makes the router raise instead of answering in plain text
-        try:
-            await self.router(scope, receive, send)
-        except HTTPException as error:
-            where = f"{scope['method'][:16]} {scope['path'][:128]}"
-            if error.status_code == 405:
-                raise Refused(405, "method_not_allowed", f"{where}: not with this method") from None
-            raise Refused(
-                error.status_code, "not_found", f"{where}: there is nothing here; see /openapi.json"
-            ) from None
+def _refuse_query(scope: Scope) -> None:
+    """No endpoint has query parameters, so each would be ignored."""
+    if scope["query_string"]:
+        name = scope["query_string"].decode("latin-1").partition("=")[0][:64]
+        raise Refused(400, "unknown_parameter", f"unknown query parameter: {name!r}", name)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from starlette.datastructures import Headers
 from starlette.requests import Request as HttpRequest
 
 from shoal.core.clock import Clock
@@ -50,6 +52,19 @@ def record_of(request: HttpRequest) -> Record:
     record = request.scope["shoal.record"]
     assert isinstance(record, Record)  # put there by `access`, around everything
     return record
+
+
+REQUEST_ID = re.compile(r"[!#-\[\]-~]{1,128}")
+"""Visible ASCII without quote and backslash: safe in headers and logs, wide enough for proxies' own ids."""
+
+
+def given_id(headers: Headers) -> str | None:
+    return headers.get("x-request-id")
+
+
+def has_good_id(headers: Headers) -> bool:
+    given = given_id(headers)
+    return given is None or REQUEST_ID.fullmatch(given) is not None
 
 
 def fresh_id(prefix: str) -> str:
