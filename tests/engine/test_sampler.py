@@ -410,6 +410,7 @@ def test_logprobs_are_of_the_raw_logits_whatever_else_applies() -> None:
         (Sampling(top_p=1.1), "top_p"),
         (Sampling(min_p=-0.1), "min_p"),
         (Sampling(repetition_penalty=0.0), "repetition_penalty"),
+        (Sampling(repetition_penalty=1e-300), "repetition_penalty"),  # once an infinite logit, and a 500
         (Sampling(frequency_penalty=math.inf), "frequency_penalty"),
         (Sampling(presence_penalty=math.nan), "presence_penalty"),
         (Sampling(logit_bias={VOCAB: 1.0}), "logit_bias"),

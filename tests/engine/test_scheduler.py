@@ -225,7 +225,7 @@ def test_hidden_states_of_different_layers_take_different_steps() -> None:
 
 
 def test_what_can_never_run_is_refused_and_a_full_queue_says_so() -> None:
-    it = scheduler(num_blocks=2, max_waiting=2)
+    it = scheduler(num_blocks=2, max_running=1, max_waiting=1)
     with pytest.raises(InvalidRequest):
         it.add(Sequence(int_array(), 4))
     for length, limit in ((9, 9), (4, 9), (5, 4)):
@@ -240,6 +240,22 @@ def test_what_can_never_run_is_refused_and_a_full_queue_says_so() -> None:
     with pytest.raises(ContextTooLong):
         it.append(seq, 2)
     it.check_integrity()
+
+
+def test_only_those_without_a_seat_count_as_waiting() -> None:
+    """Four at once, two seats, a queue of two: the seats were empty, yet the third was refused as one too many."""
+    it = scheduler(num_blocks=8, max_running=2, max_waiting=2)
+    for _ in range(4):
+        it.add(seq_of(1, 2))
+    with pytest.raises(Overloaded):
+        it.add(seq_of(1, 2))
+    it.commit(it.schedule())
+    with pytest.raises(Overloaded):
+        it.add(seq_of(1, 2))
+    no_queue = scheduler(max_running=1, max_waiting=0)
+    no_queue.add(seq_of(1, 2))
+    with pytest.raises(Overloaded):
+        no_queue.add(seq_of(1, 2))
 
 
 def test_finishing_in_any_state_frees_everything_and_twice_is_harmless() -> None:

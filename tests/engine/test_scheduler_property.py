@@ -84,7 +84,9 @@ class Workload:
         try:
             self.scheduler.add(seq)
         except Overloaded:
-            assert self.scheduler.num_waiting >= self.config.max_waiting
+            assert self.scheduler.num_waiting + self.scheduler.num_running >= (
+                self.config.max_waiting + self.config.max_running
+            )
             return
         self.alive.append(seq)
         self.owed[seq] = seq.outputs_from

@@ -115,7 +115,7 @@ class Engine:
     def _embedding_prompts(self, inputs: Sequence[str | tuple[int, ...]]) -> list[list[int]]:
         prompts = [self._language.encode(item) if isinstance(item, str) else list(item) for item in inputs]
         for prompt in prompts:
-            self._preparer.check_tokens(prompt)
+            self._preparer.check_tokens(prompt, "input")
         return prompts
 
     async def _mean_state(self, prompt: list[int], seats: asyncio.Semaphore) -> np.ndarray:
@@ -180,6 +180,5 @@ class Engine:
     def _check_open(self) -> None:
         if (reason := self.not_ready()) is not None:
             raise Unavailable(reason)
-        config, waiting = self.config.scheduler, self._worker.scheduler.num_waiting
-        if waiting >= config.max_waiting:
-            raise Overloaded(f"{waiting} requests are waiting already; try again later")
+        if (scheduler := self._worker.scheduler).is_full:
+            raise Overloaded(f"{scheduler.num_waiting} requests are waiting already; try again later")

@@ -11,13 +11,13 @@ from shoal.engine.sequence import Sequence
 
 @dataclass(frozen=True, slots=True)
 class SchedulerConfig:
-    """Limits, all positive, and one switch.
+    """Limits, all positive but `max_waiting`, which may be 0, and one switch.
 
     block_size, num_blocks  the cache: positions per block, blocks.
     max_batch_tokens  rows of one step, decode and prefill together; at least max_running, so that every running
                       sequence can advance.
     max_running       sequences in one step.
-    max_waiting       sequences that wait to be admitted; one more is refused.
+    max_waiting       sequences that wait for a seat while all are taken; one more is refused.
     prefill_chunk     most rows of one sequence in one step.
     max_outputs       most rows of one step whose logits are wanted (each costs vocab_size * 4 bytes).
     ageing_steps      one level of priority is worth a head start of this many steps: a request waits for later ones
@@ -37,8 +37,9 @@ class SchedulerConfig:
 
     def __post_init__(self) -> None:
         for key in self.__dataclass_fields__:
-            if key != "prefix_cache" and getattr(self, key) < 1:
-                raise BadConfig(key, f"expected at least 1, found {getattr(self, key)}")
+            least = 0 if key in ("max_waiting", "prefix_cache") else 1
+            if getattr(self, key) < least:
+                raise BadConfig(key, f"expected at least {least}, found {getattr(self, key)}")
         for key in ("max_batch_tokens", "max_outputs"):
             if getattr(self, key) < self.max_running:
                 raise BadConfig(key, f"expected at least max_running ({self.max_running}), found {getattr(self, key)}")

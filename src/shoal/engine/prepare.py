@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shoal.core.errors import ContextTooLong, InvalidRequest, ModelNotFound
-from shoal.core.request import Request
+from shoal.core.request import Message, Request
 from shoal.engine.job import Choice
 from shoal.engine.language import Language
 from shoal.engine.sampler import SamplerState
@@ -39,21 +39,21 @@ class Preparer:
         """InvalidRequest, ContextTooLong or ModelNotFound. Takes milliseconds to seconds (long prompts, grammars)."""
         self._check(request)
         prompt = self.language.prompt(request)
-        self.check_tokens(prompt)
+        self.check_tokens(prompt, _param(request))
         max_tokens = self._max_tokens(request, len(prompt))
         seq = Sequence(int_array(prompt), len(prompt) + max_tokens, priority=request.priority)
         choices = self._choices(request, seq, prompt, max_tokens)
         return Prepared(seq, choices, max_tokens, self.language.tokenizer.decode(prompt) if request.echo else None)
 
-    def check_tokens(self, tokens: list[int]) -> None:
+    def check_tokens(self, tokens: list[int], param: str) -> None:
         """InvalidRequest for none, or ids outside the vocabulary; ContextTooLong if no answer would fit behind."""
         if not tokens:
-            raise InvalidRequest("expected at least one token, found an empty prompt", "prompt")
+            raise InvalidRequest("expected at least one token, found an empty prompt", param)
         if not 0 <= min(tokens) <= max(tokens) < self.vocab_size:
             bad = next(token for token in tokens if not 0 <= token < self.vocab_size)
-            raise InvalidRequest(f"token id {bad} is outside the vocabulary of {self.vocab_size}", "prompt")
+            raise InvalidRequest(f"token id {bad} is outside the vocabulary of {self.vocab_size}", param)
         if len(tokens) >= self.limit:
-            raise ContextTooLong(f"expected fewer than {self.limit} tokens, found a prompt of {len(tokens)}")
+            raise ContextTooLong(f"expected fewer than {self.limit} tokens, found a prompt of {len(tokens)}", param)
 
     def _check(self, request: Request) -> None:
         if request.model != self.model:
@@ -74,7 +74,8 @@ class Preparer:
         wanted = request.sampling.max_tokens
         if wanted is not None and wanted > room:
             raise ContextTooLong(
-                f"expected at most {self.limit} tokens, found a prompt of {num_prompt} and max_tokens of {wanted}"
+                f"expected at most {self.limit} tokens, found a prompt of {num_prompt} and max_tokens of {wanted}",
+                _param(request),
             )
         return room if wanted is None else wanted
 
@@ -90,3 +91,8 @@ class Preparer:
             Choice(state, self.language.answer(request, index, max_tokens, matcher is not None), seq)
             for index, state in enumerate(states)
         ]
+
+
+def _param(request: Request) -> str:
+    """What the API calls the field the prompt came from."""
+    return "messages" if request.prompt and isinstance(request.prompt[0], Message) else "prompt"

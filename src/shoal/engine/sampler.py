@@ -146,7 +146,7 @@ def check_sampling(sampling: Sampling, vocab_size: int) -> None:
         ("top_k", sampling.top_k >= 0, "an integer >= 0"),
         ("top_p", 0 < sampling.top_p <= 1, "a number in (0, 1]"),
         ("min_p", 0 <= sampling.min_p <= 1, "a number in [0, 1]"),
-        ("repetition_penalty", 0 < sampling.repetition_penalty < math.inf, "a finite number > 0"),
+        ("repetition_penalty", 0.01 <= sampling.repetition_penalty <= 100, "a number in 0.01 .. 100"),
         ("frequency_penalty", math.isfinite(sampling.frequency_penalty), "a finite number"),
         ("presence_penalty", math.isfinite(sampling.presence_penalty), "a finite number"),
         ("logit_bias", all(value < math.inf for value in sampling.logit_bias.values()), "numbers as values"),

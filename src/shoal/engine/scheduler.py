@@ -53,6 +53,12 @@ class Scheduler:
         return len(self._running)
 
     @property
+    def is_full(self) -> bool:
+        """Whether one more would be one too many; who will take a free seat in the next step does not count."""
+        free = max(0, self.config.max_running - len(self._running))
+        return len(self._waiting) >= self.config.max_waiting + free
+
+    @property
     def capacity(self) -> int:
         """Positions of the whole cache: no sequence can be longer."""
         return self.config.num_blocks * self.config.block_size
@@ -64,7 +70,7 @@ class Scheduler:
         if not seq.tokens:
             raise InvalidRequest("expected at least one token, found an empty prompt", "prompt")
         self._check_length(seq, max(len(seq.tokens), seq.limit))
-        if len(self._waiting) >= self.config.max_waiting:
+        if self.is_full:
             raise Overloaded(f"{len(self._waiting)} requests are waiting already; try again later")
         seq.rank = self._rank(seq)
         insort(self._waiting, seq, key=rank_of)
