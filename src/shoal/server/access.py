@@ -7,7 +7,6 @@ Rules that stay true in this file:
 
 from __future__ import annotations
 
-import asyncio
 import json
 import logging
 from typing import Any
@@ -63,9 +62,6 @@ class Access:
             await self._app(scope, receive, send_with_id)
         except ClientGone:
             record.status, record.error = CLIENT_GONE, "client_gone"
-        except asyncio.CancelledError:
-            record.error = "server_stopped"
-            raise
 
     def _finish(self, record: Record, scope: Scope) -> None:
         handler = scope.get("shoal.handler", "none")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from shoal.core.errors import Unavailable
 from shoal.server.api.reply import log_bug
 from shoal.server.context import Record, has_good_id
 from shoal.server.errors import ClientGone, Refused, body_of, response_of
@@ -23,12 +25,16 @@ class Problems:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        record: Record = scope["shoal.record"]
         try:
             await self._run(scope, receive, send)
         except ClientGone:
             raise
+        except asyncio.CancelledError:  # the server was stopped and waits no longer: the end of this task in any case
+            record.error = "server_stopped"
+            if record.status is None:
+                await response_of(Unavailable("this server was stopped"))(scope, receive, send)
         except Exception as error:
-            record: Record = scope["shoal.record"]
             log_bug(error)
             record.error = body_of(error)["error"]["code"]
             if record.status is not None:
