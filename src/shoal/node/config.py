@@ -1,4 +1,4 @@
-"""The one configuration of a node. Values come from defaults < file < environment < flags; see `config_sources`.
+"""The one configuration of a node: defaults < profile < file < environment < flags; see `config_sources`.
 
 Every option here can be written in the file as `name = value`, in the environment as `SHOAL_NAME`, and where a
 command takes it, as `--name`. An option that nothing reads has no place in this file.

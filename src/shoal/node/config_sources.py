@@ -1,4 +1,7 @@
-"""Reads NodeConfig and remembers where each value came from: default, file, environment or flag, the last one wins."""
+"""Reads NodeConfig and remembers where each value came from: default, profile, file, environment or flag.
+
+The last one wins. The tuned profile is read last all the same: whether it fits depends on the model the others name.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from typing import Any
 from shoal.core.errors import BadConfig
 from shoal.node.config import OPTIONS, NodeConfig
 from shoal.node.home import config_file, home
+from shoal.node.profiles import profile_file, profile_options
 
 PREFIX = "SHOAL_"
 NOT_OPTIONS = ("SHOAL_CONFIG", "SHOAL_TEST_GGUF")
@@ -20,24 +24,44 @@ NOT_OPTIONS = ("SHOAL_CONFIG", "SHOAL_TEST_GGUF")
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A configuration, and for each option "default", the file's path, a variable's or a flag's name."""
+    """A configuration, and for each option "default", the profile's or file's path, a variable's or a flag's name.
+
+    notes  lines for the person, such as that a profile was ignored.
+    """
 
     config: NodeConfig
     origins: Mapping[str, str]
+    notes: tuple[str, ...] = ()
 
 
 def load(flags: Mapping[str, Any], environment: Mapping[str, str]) -> Loaded:
     """Configuration from everywhere; a flag that is None was not given. BadConfig names the key at fault."""
-    parse = {option.name: option.parse for option in OPTIONS}
+    values, origins = _given(flags, environment)
+    path = profile_file(environment)
+    options, note = profile_options(path, NodeConfig(**values)) if path.exists() else ({}, None)
+    for name, value in options.items():
+        if origins[name] == "default":
+            values[name] = _parsed(name, value, f"{path}: {name}")
+            origins[name] = str(path)
+    return Loaded(NodeConfig(**values), origins, () if note is None else (note,))
+
+
+def _given(flags: Mapping[str, Any], environment: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Values and origins of what a person said; the rest is at its default."""
     values: dict[str, Any] = {"home": home(environment)}
     origins = {option.name: "default" for option in OPTIONS}
     for name, value, origin, key in (*_file(environment), *_environment(environment), *_flags(flags)):
-        try:
-            values[name] = parse[name](value)
-        except ValueError as error:
-            raise BadConfig(key, str(error)) from None
+        values[name] = _parsed(name, value, key)
         origins[name] = origin
-    return Loaded(NodeConfig(**values), origins)
+    return values, origins
+
+
+def _parsed(name: str, value: Any, key: str) -> Any:
+    parse = next(option.parse for option in OPTIONS if option.name == name)
+    try:
+        return parse(value)
+    except ValueError as error:
+        raise BadConfig(key, str(error)) from None
 
 
 Found = tuple[str, Any, str, str]

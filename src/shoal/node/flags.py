@@ -14,6 +14,7 @@ import typer
 from shoal.node.config import OPTIONS, NodeConfig, Option
 from shoal.node.config_sources import load
 from shoal.node.config_values import boolean, pairs, texts
+from shoal.node.terminal import say
 
 ENGINE = ("model", "adapters", "device", "kernels", "threads", "context_length", "block_size", "kv_type",
           "activation_bits", "kv_memory", "prefix_cache", "max_running", "max_batch_tokens")  # fmt: skip
@@ -39,7 +40,10 @@ def configured(*names: str) -> Callable[[Callable[..., None]], Callable[..., Non
         @functools.wraps(command)
         def run(**arguments: Any) -> None:
             flags = {option.name: arguments.pop(option.name) for option in options}
-            command(load(flags, os.environ), **arguments)
+            loaded = load(flags, os.environ)
+            for note in loaded.notes:
+                say(note)
+            command(loaded, **arguments)
 
         own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
         parameters = [*own, *(_parameter(option) for option in options)]

@@ -15,7 +15,6 @@ from shoal.core.errors import ShoalError
 from shoal.kernels.build import cpu_flags, find_compiler, status
 from shoal.models.store import Store, size_on_disk
 from shoal.node.config import NodeConfig
-from shoal.server import listen
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +53,7 @@ def look(config: NodeConfig) -> Machine:
     memory_total, memory_available = _memory()
     return Machine(
         python=platform.python_version(),
-        processor=_processor(),
+        processor=processor(),
         num_cores=num_cores(),
         cpu_quota=_cpu_quota(),
         instruction_sets=_instruction_sets(),
@@ -81,7 +80,8 @@ def num_cores() -> int:
     return os.cpu_count() or 1
 
 
-def _processor() -> str:
+def processor() -> str:
+    """The processor's name as it says itself."""
     text = _read("/proc/cpuinfo")
     if match := re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE):
         return match[1]
@@ -127,6 +127,8 @@ def _version(package: str) -> str | None:
 
 
 def _port_error(config: NodeConfig) -> str | None:
+    from shoal.server import listen
+
     try:
         listen(config.host, config.port).close()
     except ShoalError as error:

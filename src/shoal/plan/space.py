@@ -15,6 +15,11 @@ Value = int | str | bool
 Settings = Mapping[str, Value]
 
 
+TUNABLE = ("threads", "block_size", "max_batch_tokens", "max_running", "kv_type", "activation_bits", "prefix_cache",
+           "model")  # fmt: skip
+"""Names of the knobs, as the node calls them: all that a profile may set."""
+
+
 @dataclass(frozen=True, slots=True)
 class Knob:
     """One option of the node, the values tried, and the value it has where nobody says anything."""

@@ -14,7 +14,7 @@ from shoal.node.terminal import write_json, write_table
 
 @configured(*ENGINE, *SERVER)
 def config(loaded: Loaded, as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False) -> None:
-    """Show each configuration value and where it came from: default, file, environment or flag."""
+    """Show each configuration value and where it came from: default, profile, file, environment or flag."""
     shown = {option.name: _shown(option.is_secret, getattr(loaded.config, option.name)) for option in OPTIONS}
     if as_json:
         write_json({name: {"value": value, "origin": loaded.origins[name]} for name, value in shown.items()})
