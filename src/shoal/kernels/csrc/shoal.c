@@ -6,3 +6,4 @@
 #include "gemm.c"
 #include "attention.c"
 #include "program.c"
+#include "suffix_tree.c"
