@@ -29,6 +29,7 @@ class Step:
     adapters: np.ndarray
     output_rows: np.ndarray
     tap_layer: int = -1
+    rope_positions: np.ndarray | None = None
 
 
 def rows_step(rows: int) -> Step:

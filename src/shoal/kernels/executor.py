@@ -14,8 +14,8 @@ from typing import Protocol
 
 import numpy as np
 
-from shoal.kernels.native import BatchStruct, Library, Lora, Op, Pool, ProgramStruct, aligned
-from shoal.kernels.program import Lowered
+from shoal.kernels.native import BatchStruct, Library, Lora, Op, Pool, Probe, ProgramStruct, aligned
+from shoal.kernels.program import Code, Lowered
 
 
 class Rows(Protocol):
@@ -30,6 +30,7 @@ class Rows(Protocol):
     adapters: np.ndarray
     output_rows: np.ndarray
     tap_layer: int
+    rope_positions: np.ndarray | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +89,29 @@ class Executor:
         return self._pool.threads
 
     @property
+    def cache(self) -> CacheShape:
+        return self._cache
+
+    @property
+    def library(self) -> Library:
+        return self._library
+
+    @property
+    def probe(self) -> Probe:
+        """What steps report or leave out; `kernels.approximation` alone sets it, and clears it again."""
+        found: Probe = self._program.probe
+        return found
+
+    @property
+    def ops(self) -> ctypes.Array[Op]:
+        """The program, as recorded."""
+        return self._ops
+
+    def use(self, ops: ctypes.Array[Op]) -> None:
+        """Run these records from the next step on: `ops`, or a copy that differs in weights and their sizes."""
+        self._program.ops = ctypes.addressof(ops)
+
+    @property
     def adapter_slots(self) -> frozenset[int]:
         """Slots that hold an adapter."""
         return frozenset(self._adapters)
@@ -113,6 +137,17 @@ class Executor:
         kv = ctypes.byref(self._program.kv)
         cache = self._cache
         self._library.c.shoal_copy_blocks(kv, cache.num_layers, cache.num_blocks, flat.ctypes.data, len(flat))
+
+    def keep_positions(self, source: np.ndarray, target: np.ndarray, kept: np.ndarray) -> None:
+        """Copy chosen keys and values to the front of other blocks: position i of `target` gets kept[..., i].
+
+        source, target  int32 block tables without a block in common; kept  int32 (layers, kv heads, count).
+        """
+        tables = [np.ascontiguousarray(table, np.int32) for table in (source, target, kept)]
+        self._library.c.shoal_keep_positions(
+            ctypes.byref(self._program.kv), self._cache.num_layers, *(table.ctypes.data for table in tables),
+            kept.shape[2],
+        )  # fmt: skip
 
     def set_adapter(self, slot: int, scale: float, pairs: dict[int, tuple[np.ndarray, np.ndarray]]) -> None:
         """Fill a slot: target number -> A float32 (rank, in), B float32 (out, rank). The delta is scale * B A."""
@@ -144,6 +179,9 @@ class Executor:
         program.num_targets, program.loras = self._num_targets, ctypes.addressof(self._loras)
         program.columns, program.scratch = self._columns.ctypes.data, self._scratch.ctypes.data
         program.b = ctypes.addressof(self._batch)
+        program.probe.skip_from = -1
+        for index, op in enumerate(op for op in self._ops if op.code == Code.GATED):
+            op.count = index
 
     def _reserve(self, rows: int, outputs: int) -> None:
         """Make room for a step of `rows` rows and `outputs` output rows."""
@@ -194,5 +232,9 @@ class Executor:
             kept = np.ascontiguousarray(array, np.int32)
             self._arrays.append(kept)
             setattr(struct, name, kept.ctypes.data)
+        struct.rope_positions = struct.positions
+        if rows.rope_positions is not None:
+            self._arrays.append(np.ascontiguousarray(rows.rope_positions, np.int32))
+            struct.rope_positions = self._arrays[-1].ctypes.data
         struct.rows, struct.seqs, struct.outputs = len(rows.tokens), len(rows.context_lens), len(rows.output_rows)
         struct.max_blocks, struct.tap_layer = rows.block_tables.shape[1], rows.tap_layer

@@ -46,7 +46,7 @@ class BatchStruct(c.Structure):
     _fields_ = (
         ("tokens", c.c_void_p), ("positions", c.c_void_p), ("slots", c.c_void_p), ("query_start", c.c_void_p),
         ("context_lens", c.c_void_p), ("block_tables", c.c_void_p), ("adapters", c.c_void_p),
-        ("output_rows", c.c_void_p),
+        ("output_rows", c.c_void_p), ("rope_positions", c.c_void_p),
         ("rows", c.c_int32), ("seqs", c.c_int32), ("max_blocks", c.c_int32), ("outputs", c.c_int32),
         ("tap_layer", c.c_int32), ("has_adapters", c.c_int32),
     )  # fmt: skip
@@ -63,12 +63,21 @@ class ExpertScratch(c.Structure):
     )
 
 
+class Probe(c.Structure):
+    """What a step reports or leaves out for approximate inference: csrc/approx.c."""
+
+    _fields_ = (
+        ("importance", c.c_void_p), ("scores", c.c_void_p), ("row_weights", c.c_void_p), ("activations", c.c_void_p),
+        ("keys", c.c_int32), ("is_mean", c.c_int32), ("skip_from", c.c_int32), ("skip_to", c.c_int32),
+    )  # fmt: skip
+
+
 class ProgramStruct(c.Structure):
     _fields_ = (
         ("ops", c.c_void_p), ("num_ops", c.c_int32), ("num_targets", c.c_int32), ("buffers", c.c_void_p),
         ("columns", c.c_void_p), ("a", c.c_void_p), ("a2", c.c_void_p), ("tap", c.c_void_p), ("loras", c.c_void_p),
         ("kv", Cache),
-        ("b", c.c_void_p), ("scratch", c.c_void_p), ("experts", ExpertScratch),
+        ("b", c.c_void_p), ("scratch", c.c_void_p), ("experts", ExpertScratch), ("probe", Probe),
     )  # fmt: skip
 
 
@@ -87,6 +96,9 @@ class Library:
         lib.shoal_quantize_rows.argtypes = (c.c_void_p, c.c_int, c.c_int, c.c_void_p, c.c_void_p)
         lib.shoal_run.argtypes = (c.c_void_p, c.POINTER(ProgramStruct))
         lib.shoal_copy_blocks.argtypes = (c.POINTER(Cache), c.c_int, c.c_int, c.c_void_p, c.c_int)
+        lib.shoal_keep_positions.argtypes = (
+            c.POINTER(Cache), c.c_int, c.c_void_p, c.c_void_p, c.c_void_p, c.c_int,
+        )  # fmt: skip
         lib.shoal_sizeof.restype = c.c_int64
         self.c = lib
         for index, struct in ((0, Op), (1, ProgramStruct), (2, BatchStruct), (3, Matrix), (7, Cache), (8, Lora)):

@@ -8,7 +8,8 @@ Fields of a record by code (unused ones are 0):
   EMBED      out, weights[0], columns, f scale          NORM       in, out, p weight, columns, f eps
   QUANTIZE   in, columns                                 HEAD_NORM  in, out, p weight, heads, columns head_dim, f eps
   ROPE       out (in place), heads, columns head_dim, count rotated dims, p table
-  WRITE_KV   in k, in2 v, layer                          GATED      in gate, in2 up, out, columns, layer 1 for GELU
+  WRITE_KV   in k, in2 v, layer                          GATED      in gate, in2 up, out, columns, layer 1 for GELU,
+                                                                   count which of the feed-forwards (set by Executor)
   ADD        in, in2, out, columns                       GATHER     in, out, columns (over output rows)
   TAP        in, columns, layer (over output rows)       SOFTCAP    out (in place), columns, f cap
   PRODUCTS   in, columns, count, outs, adds, targets, weights, biases

@@ -24,6 +24,8 @@ class Batch:
     adapters      (seqs,) LoRA slot or -1.
     output_rows   (outputs,) rows whose logits are wanted, increasing.
     tap_layer     residual stream after this layer is wanted at `output_rows` (0: embeddings), or -1.
+    rope_positions (rows,) the token's place in the text where dropped keys make it more than `positions`, its place in
+                  the cache; None: the same.
     """
 
     tokens: np.ndarray
@@ -35,6 +37,7 @@ class Batch:
     adapters: np.ndarray
     output_rows: np.ndarray = field(default_factory=_no_rows)
     tap_layer: int = -1
+    rope_positions: np.ndarray | None = None
 
     @property
     def num_rows(self) -> int:

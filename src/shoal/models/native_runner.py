@@ -17,6 +17,7 @@ from shoal.models.batch import Batch
 from shoal.models.config import ModelConfig
 from shoal.models.families import family_forward
 from shoal.models.lora import Adapter, read_adapter
+from shoal.models.native_approximation import NativeApproximation
 from shoal.models.native_ops import NativeOps
 from shoal.models.native_weights import NativeWeights
 
@@ -68,6 +69,7 @@ class NativeRunner:
             threads=threads or default_threads(), hidden_size=config.hidden_size, num_targets=len(ops.targets),
             max_adapters=max_adapters, experts=_expert_shape(config), activation_bits=activation_bits,
         )  # fmt: skip
+        self._approximation = NativeApproximation(config, checkpoint.weights, self._executor, library)
 
     @property
     def vocab_size(self) -> int:
@@ -86,6 +88,11 @@ class NativeRunner:
     def kernels(self) -> str:
         """The instruction set they were built for, as "native-avx2"."""
         return f"native-{self._isa}"
+
+    @property
+    def approximation(self) -> NativeApproximation:
+        """What approximate inference asks of a runner."""
+        return self._approximation
 
     @property
     def threads(self) -> int:

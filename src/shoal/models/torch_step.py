@@ -37,7 +37,8 @@ class Step:
         """(cos, sin), each float32 (rows, 1, dims / 2), of `config.rope_kinds[kind]` at the rows' positions."""
         if kind not in self._tables:
             rope = self._config.rope_kinds[kind]
-            cos, sin = rope_tables(rope, self._config.head_dim, self.batch.positions)
+            places = self.batch.positions if self.batch.rope_positions is None else self.batch.rope_positions
+            cos, sin = rope_tables(rope, self._config.head_dim, places)
             table = (torch.from_numpy(cos[:, None]), torch.from_numpy(sin[:, None]))
             self._tables[kind] = (table[0].to(self._device), table[1].to(self._device))
         return self._tables[kind]

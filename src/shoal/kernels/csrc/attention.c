@@ -17,6 +17,7 @@ typedef struct {
 
 typedef struct {
   const int32_t *tokens, *positions, *slots, *query_start, *context_lens, *block_tables, *adapters, *output_rows;
+  const int32_t *rope_positions;  // `positions` count cached keys; rotations may count more, where keys were dropped
   int32_t rows, seqs, max_blocks, outputs, tap_layer, has_adapters;
 } batch;
 

@@ -41,6 +41,7 @@ typedef struct {
   const batch *b;
   attention_scratch *scratch;  // one per thread
   expert_scratch experts;
+  probe probe;
 } program;
 
 static void rms_norm(const float *x, const float *w, int n, float eps, float *y) {
@@ -109,9 +110,12 @@ static void run_row(const program *g, const op *o, int row) {
     case HEAD_NORM:
       for (int h = 0; h < o->heads; h++) rms_norm(row_of(g, o->in, row) + h * n, o->p, n, o->f, y + h * n);
       break;
-    case ROPE: rope_row(y, o->heads, n, o->count, (const float *)o->p + (size_t)b->positions[row] * o->count); break;
+    case ROPE: rope_row(y, o->heads, n, o->count, (const float *)o->p + (size_t)b->rope_positions[row] * o->count); break;
     case WRITE_KV: write_kv_row(&g->kv, o->layer, b->slots[row], row_of(g, o->in, row), row_of(g, o->in2, row)); break;
-    case GATED: gated_row(row_of(g, o->in, row), row_of(g, o->in2, row), n, o->layer, y); break;
+    case GATED:
+      gated_row(row_of(g, o->in, row), row_of(g, o->in2, row), n, o->layer, y);
+      if (g->probe.activations) memcpy(g->probe.activations + ((size_t)o->count * b->rows + row) * n, y, 4 * (size_t)n);
+      break;
     case ADD:
       for (int i = 0; i < n; i++) y[i] = row_of(g, o->in, row)[i] + row_of(g, o->in2, row)[i];
       break;
@@ -254,6 +258,7 @@ static void experts_phase(pool *p, const program *g, const op *o, int thread) {
 static void run_thread(pool *p, int thread, void *argument) {
   const program *g = argument;
   for (int i = 0; i < g->num_ops;) {
+    if (i == g->probe.skip_from) i = g->probe.skip_to;
     const op *o = &g->ops[i];
     int last = i + 1;
     if (o->code < ROW_OPS) {
@@ -264,6 +269,10 @@ static void run_thread(pool *p, int thread, void *argument) {
     } else if (o->code == ATTENTION) {
       attention_args a = {g->buffers[o->in], g->buffers[o->out], o->heads, o->count, o->layer, o->f, o->g};
       attention_phase(p, &g->kv, g->b, &a, g->scratch + thread);
+      if (g->probe.importance) {
+        pool_barrier(p);
+        importance_phase(p, &g->kv, g->b, &a, g->scratch + thread, &g->probe, thread);
+      }
     } else {
       experts_phase(p, g, o, thread);
     }

@@ -5,5 +5,6 @@
 #include "weights.c"
 #include "gemm.c"
 #include "attention.c"
+#include "approx.c"
 #include "program.c"
 #include "suffix_tree.c"

@@ -1,0 +1,96 @@
+// What approximate inference needs besides the network: how much each cached key is attended to, and a copy of chosen
+// keys and values to the front of other blocks.
+//
+// Rules that stay true in this file:
+// - nothing runs unless a step asks for it (`probe`), and a step that asks computes what it would without;
+// - a probability is normalised over every key its row sees, so that dropping rows or keys later changes no other.
+
+typedef struct {
+  float *importance;         // [layer][kv head][keys], zeroed by the caller; NULL: not wanted
+  float *scores;             // [thread][MAX_ROWS][keys rounded up to CHUNK]
+  const float *row_weights;  // what each row's probabilities are multiplied by
+  float *activations;        // [feed-forward][row][gated columns]; NULL: not wanted
+  int32_t keys, is_mean;     // keys: of the batch's one sequence
+  int32_t skip_from, skip_to;  // operations first .. last - 1 are left out
+} probe;
+
+// Scaled, capped scores of rows first .. first + count - 1 (row = query, head of the group) against keys 0 .. end - 1.
+static void score_rows(const cache *c, const batch *b, const attention_args *a, attention_scratch *t, float *scores,
+                       size_t stride, int h, int first, int count, int end) {
+  int dim = c->head_dim, group = a->heads / c->kv_heads;
+  for (int r = 0; r < count; r++) {
+    int query = (first + r) / group, head = h * group + (first + r) % group;
+    const float *q = a->q + ((size_t)query * a->heads + head) * dim;
+    for (int d = 0; d < dim; d += LANES) vf_store(t->q + r * dim + d, vf_load(q + d) * a->scale);
+  }
+  for (int key = 0; key < end; key += KEYS) {
+    int block = b->block_tables[key / c->block_size];
+    const uint8_t *kp = c->k + a->layer * c->layer_bytes + k_offset(c, block, h, key % c->block_size) * element_bytes(c);
+    const float *k = as_floats(kp, c->is_half, t->k, dim * KEYS);
+    int r = 0;
+    for (; r + SCORE_ROWS <= count; r += SCORE_ROWS) SCORES_BIG(t->q + r * dim, dim, k, t->s + r * CHUNK);
+    for (; r < count; r++) scores1(t->q + r * dim, dim, k, t->s + r * CHUNK);
+    for (r = 0; r < count; r++) memcpy(scores + (size_t)r * stride + key, t->s + r * CHUNK, KEYS * sizeof(float));
+  }
+}
+
+// One row's scores of keys from .. to - 1 become probabilities times `weight`, and enter `out`.
+static void add_row(float *s, int from, int to, float softcap, float weight, int is_mean, float *out) {
+  float top = -INFINITY, total = 0;
+  for (int i = from; i < to; i++) {
+    if (softcap != 0) s[i] = softcap * tanhf(s[i] / softcap);
+    top = s[i] > top ? s[i] : top;
+  }
+  for (int i = 0; i < from; i++) s[i] = -INFINITY;
+  int end = round_up(to, LANES);
+  for (int i = to; i < end; i++) s[i] = -INFINITY;
+  vf shift = vf_set1(top);
+  for (int i = 0; i < end; i += LANES) vf_store(s + i, vf_exp(vf_load(s + i) - shift));
+  for (int i = from; i < to; i++) total += s[i];
+  float scale = weight / total;
+  for (int i = from; i < to; i++) {
+    float p = s[i] * scale;
+    out[i] = is_mean ? out[i] + p : (p > out[i] ? p : out[i]);
+  }
+}
+
+// Pieces: kv heads. Every row of the batch's one sequence, every head of the group: the largest probability or the mean.
+static void importance_phase(pool *p, const cache *c, const batch *b, const attention_args *a, attention_scratch *t,
+                             const probe *w, int thread) {
+  int group = a->heads / c->kv_heads, rows = b->rows * group, end = b->positions[b->rows - 1] + 1;
+  size_t stride = (size_t)round_up(w->keys, CHUNK);
+  float *scores = w->scores + (size_t)thread * MAX_ROWS * stride;
+  for (int h; (h = pool_take(p, c->kv_heads)) >= 0;) {
+    float *out = w->importance + ((size_t)a->layer * c->kv_heads + h) * (size_t)w->keys;
+    for (int first = 0; first < rows; first += MAX_ROWS) {
+      int count = rows - first < MAX_ROWS ? rows - first : MAX_ROWS;
+      score_rows(c, b, a, t, scores, stride, h, first, count, end);
+      for (int r = 0; r < count; r++) {
+        int query = (first + r) / group, to = b->positions[query] + 1, from = a->window && to > a->window ? to - a->window : 0;
+        add_row(scores + (size_t)r * stride, from, to, a->softcap, w->row_weights[query], w->is_mean, out);
+      }
+    }
+    if (w->is_mean) for (int i = 0; i < end; i++) out[i] /= (float)rows;
+  }
+}
+
+// Copies position kept[layer][head][i] of the blocks of `from` to position i of the blocks of `to`. No block is in both.
+void shoal_keep_positions(const cache *c, int layers, const int32_t *from, const int32_t *to, const int32_t *kept, int count) {
+  size_t width = element_bytes(c), value_bytes = width * (size_t)c->head_dim;
+  for (int l = 0; l < layers; l++) {
+    uint8_t *k = c->k + l * c->layer_bytes, *v = c->v + l * c->layer_bytes;
+    for (int h = 0; h < c->kv_heads; h++, kept += count)
+      for (int i = 0; i < count; i++) {
+        int p = kept[i], source = from[p / c->block_size], target = to[i / c->block_size];
+        p %= c->block_size;
+        int at = i % c->block_size;
+        memcpy(v + v_offset(c, target, h, at) * width, v + v_offset(c, source, h, p) * width, value_bytes);
+        const uint8_t *ks = k + (k_offset(c, source, h, p) + p % KEYS) * width;
+        uint8_t *kt = k + (k_offset(c, target, h, at) + at % KEYS) * width;
+        if (c->is_half)
+          for (int d = 0; d < c->head_dim; d++) ((uint16_t *)kt)[d * KEYS] = ((const uint16_t *)ks)[d * KEYS];
+        else
+          for (int d = 0; d < c->head_dim; d++) ((float *)kt)[d * KEYS] = ((const float *)ks)[d * KEYS];
+      }
+  }
+}
