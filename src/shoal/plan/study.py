@@ -43,6 +43,12 @@ class StudyPlace:
     seed: int = 0
 
 
+def exists(place: StudyPlace) -> bool:
+    """Whether there is such a study to resume."""
+    optuna = _import_optuna()
+    return place.file.exists() and place.name in optuna.get_all_study_names(f"sqlite:///{place.file}")
+
+
 class Study:
     """`suggest` and `record` in turns. Opening raises Unsupported without Optuna, BadConfig where nothing resumes."""
 
