@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -154,3 +157,17 @@ def test_check_notices_one_changed_byte(default_gguf: Path, own_home: Path, caps
     assert main(["models", "info", "default"]) == 0
     assert main(["models", "info", "default", "--check"]) == 1
     assert "sha256: expected b179c952" in capsys.readouterr().err
+
+
+def test_closed_streams_and_a_poor_encoding_are_no_bugs(own_home: Path) -> None:
+    """Each was once an "internal error, please report it"."""
+
+    def shoal(redirection: str, **variables: str) -> subprocess.CompletedProcess[str]:
+        command = f'"{sys.executable}" -m shoal config {redirection}'
+        return subprocess.run(command, shell=True, env=os.environ | variables, capture_output=True, text=True)
+
+    closed = shoal("<&- >&-")
+    assert (closed.returncode, closed.stderr) == (0, "")
+    poor = shoal("", SHOAL_HOME=str(own_home / "é"), PYTHONIOENCODING="ascii")
+    assert (poor.returncode, poor.stderr) == (0, "")
+    assert f"{own_home.name}/?" in poor.stdout

@@ -6,6 +6,7 @@ quick. A failure is one clear message; `shoal --debug ...` adds the traceback.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -19,6 +20,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     is_debug = "--debug" in before_separator
     if is_debug:
         arguments.remove("--debug")
+    _mend_streams()
     try:
         return _invoke(arguments)
     except KeyboardInterrupt:
@@ -27,6 +29,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if is_debug:
             raise
         return _fail(error)
+
+
+def _mend_streams() -> None:
+    """A stream the caller closed becomes the null device; a character its encoding lacks becomes a question mark."""
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115  (for as long as the process lives)
+        elif mode == "w" and hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")
 
 
 def _invoke(arguments: list[str]) -> int:

@@ -20,6 +20,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from shoal.core.errors import BadConfig
+from shoal.server.http_limits import LimitedHttp
 
 BACKLOG = 2048
 """uvicorn's: connections the kernel holds for us before we accept them."""
@@ -90,6 +91,7 @@ class _Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
+                http=LimitedHttp,
                 lifespan="off",
                 ws="none",
                 log_config=None,
