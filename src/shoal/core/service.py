@@ -57,6 +57,12 @@ class EngineStats:
     cached_tokens_total: int = 0
     generation_tokens_total: int = 0
     preemptions_total: int = 0
+    drafter: str = ""
+    """What guesses tokens ahead, or nothing."""
+    draft_checks_total: int = 0
+    """Drafts checked: each made one token more than it had right."""
+    draft_tokens_total: int = 0
+    draft_accepted_total: int = 0
     is_draining: bool = False
 
 

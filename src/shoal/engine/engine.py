@@ -20,6 +20,7 @@ from shoal.core.errors import BadConfig, Overloaded, Unavailable
 from shoal.core.request import Request
 from shoal.core.service import EngineStats
 from shoal.engine.adapters import Adapter
+from shoal.engine.drafts.draft import Drafter
 from shoal.engine.job import Job
 from shoal.engine.language import Language
 from shoal.engine.mailbox import Mailbox
@@ -53,7 +54,15 @@ class EngineConfig:
 class Engine:
     """Accepts work from its construction until `drain` or `stop`. Owns the runner, and closes it."""
 
-    def __init__(self, config: EngineConfig, runner: Runner, language: Language, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        config: EngineConfig,
+        runner: Runner,
+        language: Language,
+        clock: Clock | None = None,
+        drafter: Drafter | None = None,
+    ) -> None:
+        """With a `drafter` steps check its guesses; answers are the same without, if slower (see `engine.verify`)."""
         scheduler = config.scheduler
         if (scheduler.num_blocks, scheduler.block_size) != (runner.num_blocks, runner.block_size):
             raise BadConfig("scheduler", f"expected the runner's {runner.num_blocks} blocks of {runner.block_size}")
@@ -61,7 +70,7 @@ class Engine:
         self._language = language
         self._vocab_size = runner.vocab_size
         self._clock = clock or SystemClock()
-        self._worker = Worker(Scheduler(scheduler), runner, self._clock)
+        self._worker = Worker(Scheduler(scheduler), runner, self._clock, drafter)
         self._preparer = Preparer(config.model, language, self.limit, scheduler.max_running, runner.vocab_size)
         self._is_draining = False
         self._worker.start()
@@ -154,7 +163,10 @@ class Engine:
 
     def stats(self) -> EngineStats:
         worker = self._worker
-        return worker.counters.snapshot(worker.scheduler, self.config.device, self.config.kernels, self._is_draining)
+        config = self.config
+        return worker.counters.snapshot(
+            worker.scheduler, config.device, config.kernels, self._is_draining, worker.drafting
+        )
 
     def not_ready(self) -> str | None:
         """None while requests are accepted, else the reason in words."""

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from shoal.core.chunk import Chunk, Usage
 from shoal.core.request import Request
 from shoal.engine.adapters import BASE, Adapter
 from shoal.engine.answer import Answer
+from shoal.engine.drafts.speculator import Speculator
 from shoal.engine.mailbox import Courier, Mailbox
 from shoal.engine.reading import Outputs, Reading
-from shoal.engine.sampler import SamplerState, sample
+from shoal.engine.sampler import SamplerState
 from shoal.engine.scheduler import Scheduler
 from shoal.engine.sequence import Sequence
+from shoal.engine.verify import verify
 
 
 @dataclass(slots=True)
@@ -27,6 +31,7 @@ class Desk:
     courier: Courier
     owners: dict[Sequence, Job | Reading]
     now: float = 0.0
+    speculator: Speculator | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -58,20 +63,31 @@ class Job:
         self.num_prompt = len(self.seq.tokens)
 
     def receive(self, seq: Sequence, outputs: Outputs, desk: Desk) -> int:
-        """Sample what follows the last token of `seq`, and continue or end its choices. Tokens made."""
-        chosen = [self.active[seq]] if self.active else self._branch(desk)
-        for choice in chosen:
-            (sampled,) = sample(outputs.logits[-1:], (choice.state,))
-            choice.state.accept(sampled.token_id)
+        """Sample what follows the certain tokens of `seq`, and continue or end its choices. Tokens made."""
+        before = self.num_tokens
+        if self.active:
+            self._continue(self.active[seq], outputs.logits, desk)
+        else:
+            for choice in self._branch(desk):
+                self._continue(choice, outputs.logits[-1:], desk)
+        return self.num_tokens - before
+
+    def _continue(self, choice: Choice, logits: np.ndarray, desk: Desk) -> None:
+        """One token, and as many more as its draft had right: row 0 follows the last certain token."""
+        seq = choice.seq
+        num_certain = len(seq.tokens) - seq.num_drafted
+        for made, sampled in enumerate(verify(logits, seq.tokens[num_certain:], choice.state)):
             self.num_tokens += 1
             chunk = choice.answer.push(sampled)
-            if choice.answer.finish_reason is None:
-                desk.scheduler.append(choice.seq, sampled.token_id)
-            else:
-                self._end(choice, desk)
+            if choice.answer.finish_reason is not None:
+                self._end(choice, desk, made + 1)
             if chunk is not None:
                 self._post(chunk, desk)
-        return len(chosen)
+            if choice.answer.finish_reason is not None:
+                return
+        if seq.num_drafted:
+            desk.scheduler.settle(seq, num_certain + made)
+        desk.scheduler.append(seq, sampled.token_id)
 
     def only_echo(self, now: float) -> list[Chunk]:
         """The whole answer where no token is wanted: the prompt's text, for each choice."""
@@ -95,9 +111,12 @@ class Job:
                 desk.courier.post(self.mailbox, choice.answer.prompt_echo(self.echo))
         return self.choices
 
-    def _end(self, choice: Choice, desk: Desk) -> None:
+    def _end(self, choice: Choice, desk: Desk, num_made: int) -> None:
         del self.active[choice.seq], desk.owners[choice.seq]
         desk.scheduler.finish(choice.seq)
+        if desk.speculator is not None:
+            desk.speculator.count_last(choice.seq, num_made)
+            desk.speculator.forget(choice.seq, choice.state.tokens)
         self.is_done = not self.active
 
     def _usage(self, now: float) -> Usage:

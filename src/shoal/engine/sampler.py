@@ -72,6 +72,11 @@ class SamplerState:
         """Tokens accepted: the position that the next `sample` decides."""
         return len(self._tokens)
 
+    @property
+    def tokens(self) -> Sequence[int]:
+        """The tokens accepted, a view."""
+        return self._tokens
+
     def accept(self, token: int) -> None:
         """`token` is the next of the output. LocalError if the grammar does not allow it."""
         if self.matcher is not None:

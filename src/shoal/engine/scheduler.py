@@ -90,6 +90,12 @@ class Scheduler:
         seq.outputs_from = min(seq.outputs_from, num_tokens)
         self.tables.truncate(seq)
 
+    def settle(self, seq: Sequence, num_tokens: int) -> None:
+        """The draft behind `seq` was checked: the first `num_tokens` are certain now, the rest never happened."""
+        seq.num_drafted = 0
+        self.truncate(seq, num_tokens)
+        self.tables.publish(seq)
+
     def fork(self, seq: Sequence) -> Sequence:
         """A second sequence in the same state, ranked right behind; blocks are shared until one side writes."""
         child = Sequence(array("i", seq.tokens), seq.limit, seq.namespace, seq.priority, seq.adapter, seq.tap)

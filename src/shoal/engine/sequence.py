@@ -42,6 +42,7 @@ class Sequence:
     adapter, tap  passed through to the batch: LoRA slot or -1; layer whose residual stream is wanted or -1.
     rank          (virtual time, arrival): total order in which sequences get room; set by the scheduler.
     num_cached    tokens found in the prefix cache when first admitted; -1 before.
+    num_drafted   of the last tokens, those that are only a guess: they may be computed but are never published.
     """
 
     tokens: array[int]
@@ -55,6 +56,7 @@ class Sequence:
     status: Status = Status.WAITING
     num_computed: int = 0
     num_cached: int = -1
+    num_drafted: int = 0
     blocks: array[int] = field(default_factory=int_array)
     chain: list[int] = field(default_factory=list)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shoal.core.service import EngineStats
+from shoal.engine.drafts.speculator import DraftCounters, Speculator
 from shoal.engine.plan import Plan
 from shoal.engine.scheduler import Scheduler
 from shoal.engine.sequence import Sequence
@@ -30,7 +31,10 @@ class Counters:
         self.prompt_tokens += num_tokens
         self.cached_tokens += max(0, seq.num_cached)
 
-    def snapshot(self, scheduler: Scheduler, device: str, kernels: str, is_draining: bool) -> EngineStats:
+    def snapshot(
+        self, scheduler: Scheduler, device: str, kernels: str, is_draining: bool, drafting: Speculator | None = None
+    ) -> EngineStats:
+        drafts = DraftCounters() if drafting is None else drafting.counters
         config, pool = scheduler.config, scheduler.tables.pool
         return EngineStats(
             device=device,
@@ -52,4 +56,8 @@ class Counters:
             generation_tokens_total=self.generation_tokens,
             preemptions_total=scheduler.num_preemptions,
             is_draining=is_draining,
+            drafter="" if drafting is None else drafting.drafter.name,
+            draft_checks_total=drafts.checks,
+            draft_tokens_total=drafts.tokens,
+            draft_accepted_total=drafts.accepted,
         )

@@ -2,7 +2,7 @@
 
 Rules that stay true in this file:
 - a block is written by one sequence only, and never once the prefix cache serves it (`_own_last`);
-- a block is published only for positions below `num_computed`, which are really computed;
+- a block is published only for positions below `num_computed`, which are really computed, and never with a draft;
 - whoever holds a published block holds all blocks before it, and blocks are released last first: so a cached
   block is always evicted before the blocks it continues.
 """
@@ -107,7 +107,8 @@ class BlockTables:
         """Offer newly filled blocks to the prefix cache; where it has one already, use that and free ours."""
         if not self._shares_prefixes:
             return
-        for index in range(len(seq.chain), seq.num_computed // self.block_size):
+        certain = min(seq.num_computed, len(seq.tokens) - seq.num_drafted)
+        for index in range(len(seq.chain), certain // self.block_size):
             parent, tokens = self.key(seq, index)
             entry = self.cache.get(parent, tokens)
             block = seq.blocks[index]

@@ -23,6 +23,10 @@ from shoal.core.clock import Clock
 from shoal.core.errors import DeadlineExceeded, LocalError, ShoalError, Unavailable
 from shoal.engine.adapters import Adapters
 from shoal.engine.batching import build_batch
+from shoal.engine.drafts.costs import StepTimes
+from shoal.engine.drafts.draft import Drafter
+from shoal.engine.drafts.policy import Policy
+from shoal.engine.drafts.speculator import Speculator
 from shoal.engine.inbox import Command, Inbox, Letter
 from shoal.engine.job import Desk, Job
 from shoal.engine.mailbox import Courier, Mailbox
@@ -39,14 +43,15 @@ _log = logging.getLogger(__name__)
 class Worker:
     """One engine's thread and what it owns. Commands and `step` are for that thread alone."""
 
-    def __init__(self, scheduler: Scheduler, runner: Runner, clock: Clock) -> None:
+    def __init__(self, scheduler: Scheduler, runner: Runner, clock: Clock, drafter: Drafter | None = None) -> None:
         self.scheduler = scheduler
         self.adapters = Adapters(runner.max_adapters)
         self.counters = Counters()
         self._runner = runner
         self._clock = clock
         self._courier = Courier()
-        self._desk = Desk(scheduler, self._courier, {})
+        self._speculator = None if drafter is None else Speculator(drafter, scheduler, Policy(StepTimes()))
+        self._desk = Desk(scheduler, self._courier, {}, speculator=self._speculator)
         self._idle_waiters: list[Mailbox] = []
         self._deadlines: list[tuple[float, int, Job]] = []
         self._order = itertools.count()
@@ -57,6 +62,10 @@ class Worker:
     def failure(self) -> ShoalError | None:
         """Why nothing more is accepted: stopped, or the runner failed. None while things are well."""
         return self._inbox.refusal
+
+    @property
+    def drafting(self) -> Speculator | None:
+        return self._speculator
 
     def start(self) -> None:
         self._thread.start()
@@ -104,6 +113,8 @@ class Worker:
         owner.is_done = True
         for seq in [seq for seq, other in self._desk.owners.items() if other is owner]:
             del self._desk.owners[seq]
+            if self._speculator is not None and isinstance(owner, Job) and seq in owner.active:
+                self._speculator.forget(seq, owner.active[seq].state.tokens)
             if isinstance(owner, Job) or owner.is_temporary or not owner.undo_to:
                 self.scheduler.finish(seq)
             else:
@@ -143,6 +154,8 @@ class Worker:
         """One forward over what the scheduler picks; False if there is nothing to do."""
         began = self._clock.monotonic()
         self._expire(began)
+        if self._speculator is not None:
+            self._speculator.propose(self._decoding())
         plan = self.scheduler.schedule()
         if not plan.entries:
             return False
@@ -154,7 +167,13 @@ class Worker:
         self._desk.now = self._clock.monotonic()
         self.counters.add_step(plan, self._desk.now - began)
         self._hand_out(plan, logits, taps, began)
+        if self._speculator is not None:
+            self._speculator.learn(plan, self._clock.monotonic() - began)
         return True
+
+    def _decoding(self) -> list[Sequence]:
+        """Sequences whose prompt is done: those that can have a draft."""
+        return [seq for seq, owner in self._desk.owners.items() if isinstance(owner, Job) and owner.active]
 
     def _hand_out(self, plan: Plan, logits: np.ndarray, taps: np.ndarray, began: float) -> None:
         row = 0
@@ -208,6 +227,8 @@ class Worker:
                 self._refuse(LocalError(text), Unavailable(f"{text}; restart it"))
             self._announce_idle()
             self._courier.deliver()
+        if self._speculator is not None:
+            self._speculator.drafter.close()
         self._runner.close()
 
     def _obey(self, commands: list[Letter]) -> None:

@@ -19,6 +19,9 @@ from shoal.kernels import build
 MAX_TOKENS = 256
 """Of one look ahead."""
 
+MAX_BYTES_PER_TOKEN = 336
+"""Two nodes of 48 bytes and two slots of 16 for each token at most, arrays up to half (slots: three quarters) empty."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:
@@ -58,7 +61,7 @@ class _Found(c.Structure):
 class SuffixTree:
     """Sequences are added one after another and dropped oldest first. Not thread-safe.
 
-    Unsupported where the C kernels cannot be built. Memory: about 160 bytes per token, see `size_bytes`.
+    Unsupported where the C kernels cannot be built. Memory: see MAX_BYTES_PER_TOKEN.
     """
 
     def __init__(self, depth: int = 64, kernel_cache: Path | None = None) -> None:
@@ -113,7 +116,7 @@ class SuffixTree:
 
     @property
     def size_bytes(self) -> int:
-        """Memory in use."""
+        """Memory allocated; it stays when sequences are dropped, for those that come."""
         return self._figure(0)
 
     @property

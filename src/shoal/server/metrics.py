@@ -68,3 +68,8 @@ class _EngineCollector(Collector):
         yield CounterMetricFamily("shoal:prefix_cache_hits", "Of them found there.", stats.cached_tokens_total)
         yield CounterMetricFamily("shoal:num_preemptions", "Requests set back to the queue.", stats.preemptions_total)
         yield CounterMetricFamily("shoal:engine_steps", "Forward steps.", stats.steps_total)
+        yield CounterMetricFamily("shoal:spec_decode_num_drafts", "Drafts checked.", stats.draft_checks_total)
+        yield CounterMetricFamily("shoal:spec_decode_num_draft_tokens", "Tokens drafted.", stats.draft_tokens_total)
+        yield CounterMetricFamily("shoal:spec_decode_num_accepted_tokens", "Of them right.", stats.draft_accepted_total)
+        length = 1 + stats.draft_accepted_total / stats.draft_checks_total if stats.draft_checks_total else 1.0
+        yield GaugeMetricFamily("shoal:spec_decode_acceptance_length", "Tokens made per draft checked.", length)

@@ -384,7 +384,7 @@ int shoal_tree_drop(suffix_tree *t) {
 
 int64_t shoal_tree_figure(const suffix_tree *t, int which) {
   switch (which) {
-    case 0: return t->used_nodes * (int64_t)sizeof(tree_node) + t->num_slots * (int64_t)sizeof(tree_slot) + 4 * (t->end - t->base);
+    case 0: return t->nodes_room * (int64_t)sizeof(tree_node) + t->num_slots * (int64_t)sizeof(tree_slot) + 4 * t->text_room;
     case 1: return t->used_nodes;
     case 2: return t->num_starts;
     default: return t->num_starts ? t->end - t->starts[0] : 0;
