@@ -7,9 +7,11 @@ measured again; a trial that was running when the process died is measured again
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,8 +22,8 @@ if TYPE_CHECKING:
     import optuna
 
 SamplerName = Literal["tpe", "random"]
-REPEATS_BEFORE_GIVING_UP = 200
-"""Suggestions already measured, one after another, before the space counts as exhausted."""
+MAX_REPEATS = 3
+"""Suggestions already measured, one after another, before something unmeasured is drawn instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +85,30 @@ class Study:
     def suggest(self) -> dict[str, Value] | None:
         """Settings to measure next, the defaults first; None when nothing new is left."""
         seen = {_key(trial.settings): trial.score for trial in self.trials()}
-        for _ in range(REPEATS_BEFORE_GIVING_UP):
-            trial = self._study.ask(self._distributions())
-            settings = self._settings(trial.params)
-            if _key(settings) not in seen:
-                self._open = trial
+        for _ in range(MAX_REPEATS):
+            if len(seen) == math.prod(len(knob.values) for knob in self._space):
+                return None
+            if _key(settings := self._ask()) not in seen:
                 return settings
-            trial.set_user_attr("is_repeat", True)
-            self._study.tell(trial, seen[_key(settings)])
-        return None
+            self._close_repeat(seen[_key(settings)])
+        self._study.enqueue_trial(self._indices(self._unmeasured(seen)))
+        return self._ask()
+
+    def _ask(self) -> dict[str, Value]:
+        self._open = self._study.ask(self._distributions())
+        return self._settings(self._open.params)
+
+    def _close_repeat(self, score: float) -> None:
+        """The sampler learns that it was here before; `trials` does not count it."""
+        assert self._open is not None
+        self._open.set_user_attr("is_repeat", True)
+        self._study.tell(self._open, score)
+
+    def _unmeasured(self, seen: Collection[str]) -> dict[str, Value]:
+        names = [knob.name for knob in self._space]
+        every = (dict(zip(names, values, strict=True)) for values in product(*(knob.values for knob in self._space)))
+        left = [settings for settings in every if _key(settings) not in seen]
+        return left[len(seen) * 7919 % len(left)]  # spread over the space, the same each time
 
     def record(self, score: float, failure: str | None = None) -> None:
         """The score of what was suggested last."""
