@@ -58,12 +58,14 @@ def say(client: openai.OpenAI, server: Served, text: str = SEA, **options: Any) 
     """The one choice of a chat."""
     options = {"max_tokens": 24, "temperature": 0} | options
     messages: Any = [{"role": "user", "content": text}]
-    return client.chat.completions.create(model=server.model, messages=messages, **options).choices[0]
+    ask: Any = client.chat.completions.create
+    return ask(model=server.model, messages=messages, **options).choices[0]
 
 
 def complete(client: openai.OpenAI, server: Served, prompt: Any = "The capital of France is", **options: Any) -> Any:
     options = {"max_tokens": 8, "temperature": 0} | options
-    return client.completions.create(model=server.model, prompt=prompt, **options)
+    ask: Any = client.completions.create
+    return ask(model=server.model, prompt=prompt, **options)
 
 
 def tokens_of(server: Served, text: str, special: bool = False) -> list[int]:
@@ -135,7 +137,7 @@ def test_a_conversation_remembers_and_a_system_prompt_arrives(client: openai.Ope
 
 
 def test_n_answers_differ_and_the_first_is_the_only_one(client: openai.OpenAI, server: Served) -> None:
-    options = {"temperature": 1.0, "seed": 5, "max_tokens": 16, "messages": FRANCE, "model": server.model}
+    options: Any = {"temperature": 1.0, "seed": 5, "max_tokens": 16, "messages": FRANCE, "model": server.model}
     three = client.chat.completions.create(n=3, **options)
     texts = [choice.message.content for choice in three.choices]
     assert [choice.index for choice in three.choices] == [0, 1, 2]
@@ -333,15 +335,15 @@ def test_a_forced_tool_call_has_valid_arguments(client: openai.OpenAI, server: S
 def test_a_tool_loop_ends_in_words(client: openai.OpenAI, server: Served) -> None:
     messages: Any = [{"role": "user", "content": "What is the weather in Paris?"}]
     options: Any = {"model": server.model, "tools": [WEATHER, CLOCK], "temperature": 0, "max_tokens": 120}
-    named = {"type": "function", "function": {"name": "weather"}}
+    named: Any = {"type": "function", "function": {"name": "weather"}}
     with client.chat.completions.stream(
         messages=messages, tool_choice=named, parallel_tool_calls=False, **options
     ) as stream:
         first = stream.get_final_completion().choices[0].message
     calls = first.tool_calls or []
     assert [call.function.name for call in calls] == ["weather"]
-    results = [{"role": "tool", "tool_call_id": calls[0].id, "content": '{"sky": "clear", "celsius": 21}'}]
-    asked = {"role": "assistant", "content": None, "tool_calls": [_plain(call) for call in calls]}
+    results: Any = [{"role": "tool", "tool_call_id": calls[0].id, "content": '{"sky": "clear", "celsius": 21}'}]
+    asked: Any = {"role": "assistant", "content": None, "tool_calls": [_plain(call) for call in calls]}
     second = client.chat.completions.create(messages=[*messages, asked, *results], tool_choice="none", **options)
     assert second.choices[0].message.content
     assert not second.choices[0].message.tool_calls
