@@ -11,10 +11,11 @@ seams (Generate, Session), errors, encoding (canonical CBOR), units, clock, fake
 from shoal.core.chunk import Chunk, FinishReason, Measured, Receipt, TokenLogprob, ToolCallDelta, Usage
 from shoal.core.clock import Clock, SystemClock, VirtualClock
 from shoal.core.errors import LocalError, RemoteError, ShoalError
-from shoal.core.request import Constraint, Message, Request, Sampling, Tool, ToolCall, ToolChoice
+from shoal.core.request import Approximation, Constraint, Message, Request, Sampling, Tool, ToolCall, ToolChoice
 from shoal.core.seams import Generate, Session
 
 __all__ = [
+    "Approximation",
     "Chunk",
     "Clock",
     "Constraint",

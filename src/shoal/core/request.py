@@ -93,6 +93,31 @@ class Sampling:
     logprobs: int | None = None
 
 
+KvMethod = Literal["speckv", "snapkv", "streaming", "random", "oracle"]
+PromptMethod = Literal["specpc", "streaming", "random"]
+
+
+@dataclass(frozen=True, slots=True)
+class Approximation:
+    """Cheaper and not the same: what may be left out. None leaves nothing out; a budget that holds all changes nothing.
+
+    kv_budget      cached keys and values that stay, per layer and head, once the prompt is computed (tokens).
+    kv_method      which: those that a drafted lookahead attends to (speckv, arXiv 2506.08373), that the prompt's end
+                   attends to (snapkv), the first few and the latest (streaming), any (random), or those that the
+                   model's own continuation attends to (oracle: a bound, not a saving).
+    prompt_budget  tokens of the prompt that are computed in full; the rest are seen by the draft alone.
+    prompt_method  which: those that the draft attends to (specpc), the first few and the latest, or any.
+    core_neurons   share of each layer's feed-forward neurons that the answer is computed with, in (0, 1): those most
+                   active over the prompt (CoreInfer, arXiv 2410.18311).
+    """
+
+    kv_budget: int | None = None
+    kv_method: KvMethod = "speckv"
+    prompt_budget: int | None = None
+    prompt_method: PromptMethod = "specpc"
+    core_neurons: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Request:
     """One request, `n` answers.
@@ -106,6 +131,7 @@ class Request:
     priority     lower runs first; equal priorities are first come, first served.
     deadline     absolute, on the monotonic clock of the machine that holds this object, in seconds; None: no limit.
     receipt      attach a `Receipt` to the last chunk.
+    approximation  what may be left out to save time or memory; None: nothing.
     """
 
     request_id: str
@@ -121,3 +147,4 @@ class Request:
     priority: int = 0
     deadline: float | None = None
     receipt: bool = False
+    approximation: Approximation | None = None

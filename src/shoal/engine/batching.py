@@ -24,6 +24,10 @@ def build_batch(plan: Plan, block_size: int) -> Batch:
         tokens = np.concatenate([np.array(e.seq.tokens[e.start : e.start + e.num_rows], np.int32) for e in entries])
         owner = np.repeat(np.arange(len(entries)), counts)
         positions = np.arange(num_rows, dtype=np.int32) + (starts - query_start[:-1])[owner]
+    places = None
+    if any(entry.seq.stage is not None for entry in entries):
+        dropped = np.array([entry.seq.num_dropped for entry in entries], np.int32)
+        places, positions, starts = positions, positions - dropped[owner], starts - dropped
     slots = tables[owner, positions // block_size] * block_size + positions % block_size
     return Batch(
         tokens=tokens,
@@ -35,6 +39,7 @@ def build_batch(plan: Plan, block_size: int) -> Batch:
         adapters=np.array([entry.seq.adapter for entry in entries], np.int32),
         output_rows=_output_rows(plan, query_start),
         tap_layer=plan.tap,
+        rope_positions=places,
     )
 
 

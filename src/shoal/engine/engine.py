@@ -20,6 +20,8 @@ from shoal.core.errors import BadConfig, Overloaded, Unavailable
 from shoal.core.request import Request
 from shoal.core.service import EngineStats
 from shoal.engine.adapters import Adapter
+from shoal.engine.approximate.budgets import Budgets
+from shoal.engine.approximate.runner import approximation_of
 from shoal.engine.drafts.draft import Drafter
 from shoal.engine.job import Job
 from shoal.engine.language import Language
@@ -71,7 +73,8 @@ class Engine:
         self._vocab_size = runner.vocab_size
         self._clock = clock or SystemClock()
         self._worker = Worker(Scheduler(scheduler), runner, self._clock, drafter)
-        self._preparer = Preparer(config.model, language, self.limit, scheduler.max_running, runner.vocab_size)
+        budgets = Budgets(approximation_of(runner), scheduler.num_blocks, scheduler.block_size)
+        self._preparer = Preparer(config.model, language, self.limit, scheduler.max_running, runner.vocab_size, budgets)
         self._is_draining = False
         self._worker.start()
 

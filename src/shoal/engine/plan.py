@@ -59,6 +59,7 @@ class Plan:
     """One step: first `copies` in order, then one forward over `entries`.
 
     tap        layer whose residual stream is wanted at every output row, or -1.
+    is_split   some entries run apart from the others: fewer layers, or core neurons only.
     preempted  sequences that lost their blocks to this step and wait again.
     """
 
@@ -66,6 +67,7 @@ class Plan:
     copies: list[tuple[int, int]] = field(default_factory=list)
     preempted: list[Sequence] = field(default_factory=list)
     tap: int = -1
+    is_split: bool = False
 
     @property
     def num_tokens(self) -> int:

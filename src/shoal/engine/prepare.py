@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from shoal.core.errors import ContextTooLong, InvalidRequest, ModelNotFound
 from shoal.core.request import Message, Request
+from shoal.engine.approximate.budgets import Budgets
 from shoal.engine.job import Choice
 from shoal.engine.language import Language
 from shoal.engine.sampler import SamplerState
@@ -27,13 +28,17 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Preparer:
-    """limit: most tokens of a sequence. max_choices: of one request. vocab_size: rows of the runner's logits."""
+    """limit: most tokens of a sequence. max_choices: of one request. vocab_size: rows of the runner's logits.
+
+    budgets: what a request may leave out.
+    """
 
     model: str
     language: Language
     limit: int
     max_choices: int
     vocab_size: int
+    budgets: Budgets
 
     def prepare(self, request: Request) -> Prepared:
         """InvalidRequest, ContextTooLong or ModelNotFound. Takes milliseconds to seconds (long prompts, grammars)."""
@@ -41,7 +46,10 @@ class Preparer:
         prompt = self.language.prompt(request)
         self.check_tokens(prompt, _param(request))
         max_tokens = self._max_tokens(request, len(prompt))
-        seq = Sequence(int_array(prompt), len(prompt) + max_tokens, priority=request.priority)
+        stage = self.budgets.stage(request, len(prompt))
+        seq = Sequence(int_array(prompt), len(prompt) + max_tokens, priority=request.priority, stage=stage)
+        if stage is not None and stage.depth:
+            seq.outputs_from = len(prompt)  # the draft's pass answers nothing
         choices = self._choices(request, seq, prompt, max_tokens)
         return Prepared(seq, choices, max_tokens, self.language.tokenizer.decode(prompt) if request.echo else None)
 

@@ -32,12 +32,16 @@ def rank_of(seq: Sequence) -> tuple[int, int]:
 
 
 class Scheduler:
-    """Between `schedule` and `commit` of its plan nothing but `finish` may be called."""
+    """`paused` collects sequences that wait for the approximator; whoever acts on them takes them out.
+
+    Between `schedule` and `commit` of its plan nothing but `finish` may be called.
+    """
 
     def __init__(self, config: SchedulerConfig) -> None:
         self.config = config
         self.tables = BlockTables(config.num_blocks, config.block_size, shares_prefixes=config.prefix_cache)
         self.num_preemptions = 0
+        self.paused: list[Sequence] = []
         self._step = 0
         self._arrivals = 0
         self._waiting: list[Sequence] = []
@@ -85,6 +89,7 @@ class Scheduler:
     def truncate(self, seq: Sequence, num_tokens: int) -> None:
         """Keep the first `num_tokens`; the rest leaves no trace in cache or outputs."""
         assert 0 < num_tokens <= len(seq.tokens), f"cannot keep {num_tokens} of {len(seq.tokens)} tokens"
+        assert seq.stage is None or num_tokens >= seq.stage.at, "dropped keys do not come back"
         del seq.tokens[num_tokens:]
         seq.num_computed = min(seq.num_computed, num_tokens)
         seq.outputs_from = min(seq.outputs_from, num_tokens)
@@ -101,6 +106,7 @@ class Scheduler:
         child = Sequence(array("i", seq.tokens), seq.limit, seq.namespace, seq.priority, seq.adapter, seq.tap)
         child.outputs_from, child.status, child.num_cached = seq.outputs_from, seq.status, seq.num_cached
         child.rank = (seq.rank[0], self._rank(seq)[1])
+        child.stage = None if seq.stage is None else seq.stage.copy()
         self.tables.fork(seq, child)
         match seq.status:
             case Status.WAITING:
@@ -109,6 +115,8 @@ class Scheduler:
                 insort(self._running, child, key=rank_of)
             case Status.IDLE if child.blocks:
                 self._idle[child] = None
+        if child.is_paused:
+            self.paused.append(child)
         return child
 
     def finish(self, seq: Sequence) -> None:
@@ -148,6 +156,36 @@ class Scheduler:
             seq.num_computed = start + count
             seq.outputs_from = max(seq.outputs_from, seq.num_computed)
             self.tables.publish(seq)
+            if seq.stage is not None and seq.is_paused:
+                self.paused.append(seq)
+
+    # ---- between steps: room for the approximator ---------------------------------------------------------
+
+    def borrow(self, seq: Sequence, count: int) -> list[int] | None:
+        """`count` blocks to work on `seq` with, a reference each; those ranked behind make room. None: no room."""
+        walk, taken = Walk(self.config, promised=0), list[int]()
+        while len(taken) < count:
+            block = self.tables.pool.allocate()
+            if block is not None:
+                taken.append(block)
+            elif not self._make_room(seq, walk):
+                self.give_back(taken)
+                return None
+        self.num_preemptions += len(walk.plan.preempted)
+        return taken
+
+    def give_back(self, blocks: list[int]) -> None:
+        """Release what was borrowed and not put into a sequence."""
+        for block in blocks:
+            self.tables.pool.release(block)
+
+    def restart(self, seq: Sequence) -> None:
+        """Let a running sequence queue again at its rank, without blocks: it is computed from its first token."""
+        assert seq.status is Status.RUNNING, f"cannot restart a sequence that is {seq.status.value}"
+        self._running.remove(seq)
+        self.tables.release(seq)
+        seq.status = Status.WAITING
+        insort(self._waiting, seq, key=rank_of)
 
     def _visit(self, seq: Sequence, walk: Walk) -> None:
         if seq.status is Status.RUNNING:

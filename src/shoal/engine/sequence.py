@@ -5,7 +5,8 @@
     pending                      [ num_computed .. len(tokens) )
     published    [ 0 .. len(chain) * block_size )     whole blocks that the prefix cache serves
 
-Between steps `blocks` covers exactly the computed positions: len(blocks) = ceil(num_computed / block_size).
+Between steps `blocks` covers exactly the computed positions: len(blocks) = ceil(num_computed / block_size). Where keys
+were dropped (`stage`), it covers those that are left: ceil((num_computed - num_dropped) / block_size).
 Positions >= `outputs_from` still owe an output (logits or a hidden state); those before never do again, so a
 recomputation after preemption repeats no output.
 """
@@ -16,6 +17,8 @@ from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import Enum
+
+from shoal.engine.approximate.stage import Stage
 
 
 class Status(Enum):
@@ -42,6 +45,7 @@ class Sequence:
     adapter, tap  passed through to the batch: LoRA slot or -1; layer whose residual stream is wanted or -1.
     rank          (virtual time, arrival): total order in which sequences get room; set by the scheduler.
     num_cached    tokens found in the prefix cache when first admitted; -1 before.
+    stage         of approximate inference; None: everything is computed and kept.
     num_drafted   of the last tokens, those that are only a guess: they may be computed but are never published.
     """
 
@@ -59,6 +63,7 @@ class Sequence:
     num_drafted: int = 0
     blocks: array[int] = field(default_factory=int_array)
     chain: list[int] = field(default_factory=list)
+    stage: Stage | None = None
 
     def __post_init__(self) -> None:
         if self.outputs_from < 0:
@@ -67,3 +72,13 @@ class Sequence:
     @property
     def num_pending(self) -> int:
         return len(self.tokens) - self.num_computed
+
+    @property
+    def num_dropped(self) -> int:
+        """Computed positions that are no longer in `blocks`."""
+        return 0 if self.stage is None else self.stage.dropped
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the approximator must act before anything more is computed."""
+        return self.stage is not None and not self.stage.is_done and self.num_computed == self.stage.at

@@ -3,6 +3,7 @@
 Rules that stay true in this file:
 - a block is written by one sequence only, and never once the prefix cache serves it (`_own_last`);
 - a block is published only for positions below `num_computed`, which are really computed, and never with a draft;
+- what approximate inference computed or compressed is never published, and its tokens are never looked up;
 - whoever holds a published block holds all blocks before it, and blocks are released last first: so a cached
   block is always evicted before the blocks it continues.
 """
@@ -14,10 +15,15 @@ from collections.abc import Sequence as List
 
 from shoal.engine.block_pool import BlockPool
 from shoal.engine.prefix_cache import Entry, Parent, PrefixCache
-from shoal.engine.sequence import Sequence
+from shoal.engine.sequence import Sequence, int_array
 
 Copies = list[tuple[int, int]]
 """(source block, destination block), to be executed in order before the step's forward."""
+
+
+def num_shareable(seq: Sequence) -> int:
+    """Leading positions of `seq` whose keys and values are those of the whole model."""
+    return len(seq.tokens) if seq.stage is None else seq.stage.num_shareable
 
 
 class BlockTables:
@@ -34,7 +40,10 @@ class BlockTables:
 
     def match(self, seq: Sequence) -> list[Entry]:
         """Cached blocks `seq` can start from. A position that owes an output is computed even if cached."""
-        end = seq.outputs_from // self.block_size * self.block_size
+        end = seq.outputs_from
+        if seq.stage is not None:  # it pauses after computing, so at least one token is computed
+            end = min(end, max(0, seq.stage.num_shareable - 1))
+        end = end // self.block_size * self.block_size
         return self.cache.match(seq.namespace, seq.tokens[:end], self.block_size)
 
     def has_room(self, seq: Sequence, matched: List[Entry]) -> bool:
@@ -45,11 +54,15 @@ class BlockTables:
     def is_being_computed(self, seq: Sequence, num_matched: int, others: Iterable[Sequence]) -> bool:
         """Whether one of `others` will publish the block that `seq` needs next, after `num_matched` cached ones."""
         end = (num_matched + 1) * self.block_size
-        if end > seq.outputs_from or not self._shares_prefixes:
+        if end > min(seq.outputs_from, num_shareable(seq)) or not self._shares_prefixes:
             return False
         tokens = seq.tokens[:end]
         return any(
-            len(other.chain) == num_matched and other.namespace == seq.namespace and other.tokens[:end] == tokens
+            len(other.chain) == num_matched
+            and other.namespace == seq.namespace
+            and num_shareable(other) >= end
+            and not other.num_dropped
+            and other.tokens[:end] == tokens
             for other in others
         )
 
@@ -74,12 +87,22 @@ class BlockTables:
             self.pool.release(seq.blocks.pop())
         seq.chain.clear()
         seq.num_computed = 0
+        if seq.stage is not None:
+            seq.stage.lose_blocks()
+
+    def replace(self, seq: Sequence, blocks: Iterable[int], num_dropped: int) -> None:
+        """Give `seq` other blocks, with a reference each, that hold all its positions but `num_dropped`."""
+        assert seq.stage is not None, "only an approximated sequence drops keys"
+        for block in reversed(seq.blocks):
+            self.pool.release(block)
+        seq.blocks, seq.chain = int_array(blocks), []
+        seq.stage.dropped = num_dropped
 
     # ---- it grows and shrinks ---------------------------------------------------------------------------
 
     def extend(self, seq: Sequence, end: int, copies: Copies) -> int:
         """Make positions num_computed .. end - 1 writable, as far as blocks go; return where that ends."""
-        covered = len(seq.blocks) * self.block_size
+        covered = len(seq.blocks) * self.block_size + seq.num_dropped
         if covered > seq.num_computed and not self._own_last(seq, copies):
             return seq.num_computed
         while covered < end:
@@ -105,9 +128,9 @@ class BlockTables:
 
     def publish(self, seq: Sequence) -> None:
         """Offer newly filled blocks to the prefix cache; where it has one already, use that and free ours."""
-        if not self._shares_prefixes:
+        if not self._shares_prefixes or seq.num_dropped:
             return
-        certain = min(seq.num_computed, len(seq.tokens) - seq.num_drafted)
+        certain = min(seq.num_computed, len(seq.tokens) - seq.num_drafted, num_shareable(seq))
         for index in range(len(seq.chain), certain // self.block_size):
             parent, tokens = self.key(seq, index)
             entry = self.cache.get(parent, tokens)
@@ -133,7 +156,7 @@ class BlockTables:
             seq.chain.pop()
             if self.pool.refs(block) == 1:
                 self._unpublish(block)
-        while len(seq.blocks) > self.blocks_for(seq.num_computed):
+        while len(seq.blocks) > self.blocks_for(seq.num_computed - seq.num_dropped):
             self.pool.release(seq.blocks.pop())
 
     def _unpublish(self, block: int) -> bool:
@@ -152,7 +175,10 @@ class BlockTables:
         """AssertionError unless pool and cache agree with the block tables of `holders`, all sequences alive."""
         references: dict[int, int] = {}
         for seq in holders:
-            assert len(seq.blocks) == self.blocks_for(seq.num_computed), "blocks do not cover what is computed"
+            kept = seq.num_computed - seq.num_dropped
+            assert len(seq.blocks) == self.blocks_for(kept), "blocks do not cover what is computed"
+            assert not (seq.chain and seq.num_dropped), "a compressed cache is published"
+            assert len(seq.chain) <= num_shareable(seq) // self.block_size, "what is not whole is published"
             assert len(seq.chain) <= seq.num_computed // self.block_size, "published before computed"
             for index, entry_id in enumerate(seq.chain):
                 entry = self.cache.get(*self.key(seq, index))

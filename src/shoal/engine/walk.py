@@ -40,7 +40,10 @@ class Walk:
         rows = max(1, min(self._rows - self._promised, self._config.prefill_chunk))
         silent = max(0, seq.outputs_from - seq.num_computed)
         outputs = max(1, self._outputs - self._promised)
-        return min(seq.num_pending, rows, silent + outputs)
+        pending = seq.num_pending
+        if seq.stage is not None and not seq.stage.is_done:
+            pending = min(pending, seq.stage.at - seq.num_computed)
+        return min(pending, rows, silent + outputs)
 
     def take(self, seq: Sequence, count: int) -> None:
         """Plan the next `count` rows of `seq`."""
@@ -48,6 +51,8 @@ class Walk:
         self.plan.entries.append(Entry(seq, seq.num_computed, count, num_outputs))
         if seq.tap >= 0:
             self.plan.tap = seq.tap
+        if seq.stage is not None and seq.stage.is_apart:
+            self.plan.is_split = True
         self._rows -= count
         self._outputs -= num_outputs
 

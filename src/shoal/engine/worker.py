@@ -22,6 +22,8 @@ import numpy as np
 from shoal.core.clock import Clock
 from shoal.core.errors import DeadlineExceeded, LocalError, ShoalError, Unavailable
 from shoal.engine.adapters import Adapters
+from shoal.engine.approximate.approximator import Approximator
+from shoal.engine.approximate.runner import approximation_of
 from shoal.engine.batching import build_batch
 from shoal.engine.drafts.costs import StepTimes
 from shoal.engine.drafts.draft import Drafter
@@ -52,6 +54,8 @@ class Worker:
         self._courier = Courier()
         self._speculator = None if drafter is None else Speculator(drafter, scheduler, Policy(StepTimes()))
         self._desk = Desk(scheduler, self._courier, {}, speculator=self._speculator)
+        network = approximation_of(runner)
+        self._approximator = None if network is None else Approximator(runner, network, scheduler)
         self._idle_waiters: list[Mailbox] = []
         self._deadlines: list[tuple[float, int, Job]] = []
         self._order = itertools.count()
@@ -154,6 +158,7 @@ class Worker:
         """One forward over what the scheduler picks; False if there is nothing to do."""
         began = self._clock.monotonic()
         self._expire(began)
+        self._approximate()
         if self._speculator is not None:
             self._speculator.propose(self._decoding())
         plan = self.scheduler.schedule()
@@ -161,8 +166,7 @@ class Worker:
             return False
         if plan.copies:
             self._runner.copy_blocks(plan.copies)
-        logits = self._runner.run(build_batch(plan, self.scheduler.config.block_size))
-        taps = self._runner.taps() if plan.tap >= 0 else logits[:0]
+        logits, taps = self._run(plan)
         self.scheduler.commit(plan)
         self._desk.now = self._clock.monotonic()
         self.counters.add_step(plan, self._desk.now - began)
@@ -170,6 +174,21 @@ class Worker:
         if self._speculator is not None:
             self._speculator.learn(plan, self._clock.monotonic() - began)
         return True
+
+    def _approximate(self) -> None:
+        """See to the sequences that paused in the last step. Without approximation this is two looks at nothing."""
+        if self._approximator is not None:
+            if self.scheduler.paused:
+                self._approximator.act()
+            if self._approximator.has_slices:
+                self._approximator.sweep()
+
+    def _run(self, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
+        """Logits, and taps where the plan wants them, of the plan's output rows."""
+        if plan.is_split and self._approximator is not None:
+            return self._approximator.run(plan)
+        logits = self._runner.run(build_batch(plan, self.scheduler.config.block_size))
+        return logits, self._runner.taps() if plan.tap >= 0 else logits[:0]
 
     def _decoding(self) -> list[Sequence]:
         """Sequences whose prompt is done: those that can have a draft."""

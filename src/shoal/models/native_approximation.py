@@ -31,6 +31,10 @@ class NativeApproximation:
         return self._config.num_layers
 
     @property
+    def num_kv_heads(self) -> int:
+        return self._config.num_kv_heads
+
+    @property
     def pair_bytes(self) -> int:
         """Of one cached position: its keys and values in every layer."""
         cache = self._executor.cache
