@@ -260,7 +260,7 @@ def test_a_warm_prefix_cache_changes_nothing_but_the_work(client: openai.OpenAI,
 
 
 def test_min_tokens_and_ignore_eos_go_on(client: openai.OpenAI, server: Served) -> None:
-    hello = {"text": "Say only: hi", "max_tokens": 40}
+    hello: Any = {"text": "Say only: hi", "max_tokens": 40}
     short = say(client, server, **hello, extra_body={"stop_token_ids": tokens_of(server, " the")[:1]})
     assert short.finish_reason == "stop"
     held = {"min_tokens": 40, "stop_token_ids": tokens_of(server, " the")[:1]}
@@ -325,8 +325,9 @@ def test_a_forced_tool_call_has_valid_arguments(client: openai.OpenAI, server: S
         model=server.model, messages=[{"role": "user", "content": "Weather in Paris?"}], tools=[WEATHER],
         tool_choice=choice, parallel_tool_calls=False, max_tokens=120, temperature=0,
     )  # fmt: skip
-    (call,) = done.choices[0].message.tool_calls or ()
+    (call,) = done.choices[0].message.tool_calls or [None]
     assert done.choices[0].finish_reason == "tool_calls"
+    assert call is not None
     assert call.type == "function"
     assert call.function.name == "weather"
     assert list(json.loads(call.function.arguments)) == ["city"]
@@ -340,7 +341,7 @@ def test_a_tool_loop_ends_in_words(client: openai.OpenAI, server: Served) -> Non
         messages=messages, tool_choice=named, parallel_tool_calls=False, **options
     ) as stream:
         first = stream.get_final_completion().choices[0].message
-    calls = first.tool_calls or []
+    calls: Any = first.tool_calls or []
     assert [call.function.name for call in calls] == ["weather"]
     results: Any = [{"role": "tool", "tool_call_id": calls[0].id, "content": '{"sky": "clear", "celsius": 21}'}]
     asked: Any = {"role": "assistant", "content": None, "tool_calls": [_plain(call) for call in calls]}

@@ -4,8 +4,8 @@ What it does: parse strictly, refuse by name, stream, cancel with the client, me
 What it does not: read configuration, choose models, compute.
 
 Files: app (create_app), serve (socket, drain), http_limits, config, routes (the table), openapi; access, problems,
-hosts, auth (middleware); parse, explain, errors (bytes to values, errors to bodies); models, generation, cancel, sse, store
-(between the wire and the seam); metrics, tracing; static (the folder `console`); wire/ (bodies), api/ (handlers).
+hosts, auth (middleware); parse, explain, errors (bytes to values, errors to bodies); models, generation, cancel, sse,
+store (between the wire and the seam); metrics, tracing; static (the folder `console`); wire/ (bodies), api/ (handlers).
 """
 
 from shoal.server.app import create_app
