@@ -10,7 +10,7 @@ from shoal.core.errors import BadConfig
 from shoal.plan.chooser import Chooser, ChooserOptions
 from shoal.plan.table import Row
 
-CLASSES = (16.0, 64.0, 256.0, 1024.0)
+CLASSES = (4.0, 6.0, 8.0, 10.0)
 
 
 def history(speeds: dict[str, float]) -> list[Row]:
@@ -20,7 +20,7 @@ def history(speeds: dict[str, float]) -> list[Row]:
 @settings(max_examples=40, deadline=None)
 @given(
     share=st.floats(0, 1), max_loss=st.floats(0, 1), seed=st.integers(0, 9),
-    asked=st.lists(st.sampled_from([*CLASSES, 1e6]), max_size=150),
+    asked=st.lists(st.sampled_from([*CLASSES, 40.0]), max_size=150),
 )  # fmt: skip
 def test_exploration_keeps_to_its_budget_and_to_the_plausible(
     share: float, max_loss: float, seed: int, asked: list[float]
@@ -42,7 +42,7 @@ def test_no_budget_no_exploration_and_some_budget_some() -> None:
     for share in (0.0, 0.2):
         chooser = Chooser(history({"best": 100.0, "near": 90.0}), ChooserOptions(share=share))
         for _ in range(200):
-            chooser.choose({"tokens": 64.0})
+            chooser.choose({"tokens": 6.0})
         counts.append(chooser.explorations)
     assert counts[0] == 0
     assert 30 <= counts[1] <= 40

@@ -163,6 +163,6 @@ def test_what_is_no_row(found: object) -> None:
 
 
 def test_coarse_features_are_classes() -> None:
-    assert coarse({"tokens": 100.0, "share": 0.9, "zero": 0.0}) == {"tokens": 128.0, "share": 1.0, "zero": 0.0}
-    assert coarse({"tokens": 110.0, "share": 0.95, "zero": 0.1}) == {"tokens": 128.0, "share": 1.0, "zero": 0.0}
-    assert coarse(coarse({"x": 77.0})) == coarse({"x": 77.0})
+    assert coarse({"tokens": 6.6, "share": 0.9, "zero": 0.2}) == {"tokens": 6.5, "share": 1.0, "zero": 0.0}
+    assert coarse({"tokens": 6.4, "share": 0.8, "zero": 0.0}) == {"tokens": 6.5, "share": 1.0, "zero": 0.0}
+    assert coarse(coarse({"x": 7.3})) == coarse({"x": 7.3})

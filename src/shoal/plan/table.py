@@ -67,10 +67,8 @@ def tabulate(rows: Sequence[Row]) -> Table:
 
 
 def coarse(features: Features) -> dict[str, float]:
-    """About the same features, the same class: numbers above 1 to the nearest power of two, others to a quarter."""
-    return {
-        name: 2.0 ** round(math.log2(value)) if value > 1 else round(4 * value) / 4 for name, value in features.items()
-    }
+    """About the same features, the same class: they are logarithms and shares (see `features`), to the nearest half."""
+    return {name: round(2 * value) / 2 for name, value in features.items()}
 
 
 def _median(values: Sequence[float]) -> float:
