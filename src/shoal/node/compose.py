@@ -24,6 +24,7 @@ from shoal.models.template import ChatTemplate
 from shoal.models.tokenizer import load_tokenizer
 from shoal.models.tools import ToolFormat
 from shoal.node.config import NodeConfig
+from shoal.node.drafting import Target, make_drafter
 
 if TYPE_CHECKING:
     import numpy as np
@@ -54,7 +55,8 @@ async def compose(config: NodeConfig) -> AsyncIterator[Node]:
 def _load(config: NodeConfig, path: Path) -> tuple[Engine, Language, ModelCard]:
     checkpoint = open_checkpoint(path)
     language = _language(checkpoint)
-    loaded = load_runner(checkpoint, _runner_options(config))
+    options = _runner_options(config)
+    loaded = load_runner(checkpoint, options)
     name = _model_name(config.model)
     scheduler = SchedulerConfig(
         block_size=loaded.runner.block_size,
@@ -69,7 +71,10 @@ def _load(config: NodeConfig, path: Path) -> tuple[Engine, Language, ModelCard]:
     engine_config = EngineConfig(
         name, loaded.context_length, checkpoint.config.num_layers, scheduler, loaded.device, loaded.kernels
     )
-    return Engine(engine_config, loaded.runner, language), language, _card(name, checkpoint, loaded.context_length)
+    fingerprint = f"{name}:{checkpoint.size_bytes}:{checkpoint.quantization}"
+    drafter = make_drafter(config, Target(name, fingerprint, language.tokenizer, loaded, options))
+    engine = Engine(engine_config, loaded.runner, language, drafter=drafter)
+    return engine, language, _card(name, checkpoint, loaded.context_length)
 
 
 def _language(checkpoint: Checkpoint) -> Language:

@@ -36,6 +36,9 @@ class NodeConfig:
     activation_bits: Literal[8, 16] | None = None
     kv_memory: int | None = None
     prefix_cache: bool = True
+    draft: str = "auto"
+    draft_memory: int = 64 * 2**20
+    draft_saved: bool = False
     max_running: int = 32
     max_waiting: int = 256
     max_batch_tokens: int = 512
@@ -95,6 +98,14 @@ OPTIONS = (
         "--kv-memory",
     ),
     Option("prefix_cache", values.boolean, "reuse the cache of prompts that begin alike", "--prefix-cache"),
+    Option(
+        "draft",
+        values.drafter,
+        "guess tokens ahead, changes no answer: auto, off, lookup, suffix, model:NAME or hybrid:NAME",
+        "--draft",
+    ),
+    Option("draft_memory", values.size(1 << 20), "memory for past answers that drafts are made of", "--draft-memory"),
+    Option("draft_saved", values.boolean, "keep past answers on disk for drafts after a restart", "--draft-saved"),
     Option("max_running", values.integer(1, 4096), "requests computed at once", "--max-running"),
     Option("max_waiting", values.integer(0, 1_000_000), "requests queued before new ones get 429", "--max-waiting"),
     Option("max_batch_tokens", values.integer(1, 1_000_000), "tokens in one forward step", "--max-batch-tokens"),

@@ -89,6 +89,15 @@ def choice(*names: str) -> Callable[[Any], str]:
     return parse
 
 
+def drafter(value: Any) -> str:
+    """A way to draft; a draft model is named as `model` is."""
+    kind, separator, name = value.partition(":") if isinstance(value, str) else ("", "", "")
+    is_plain = kind in ("auto", "off", "lookup", "suffix") and not separator
+    if is_plain or (kind in ("model", "hybrid") and name.strip()):
+        return str(value)
+    raise ValueError(f"expected auto, off, lookup, suffix, model:NAME or hybrid:NAME, found {value!r}")
+
+
 def optional(parse: Callable[[Any], T]) -> Callable[[Any], T | None]:
     """`auto` is None; anything else is `parse`'s."""
 

@@ -17,7 +17,8 @@ from shoal.node.config_values import boolean, pairs, texts
 from shoal.node.terminal import say
 
 ENGINE = ("model", "adapters", "device", "kernels", "threads", "context_length", "block_size", "kv_type",
-          "activation_bits", "kv_memory", "prefix_cache", "max_running", "max_batch_tokens")  # fmt: skip
+          "activation_bits", "kv_memory", "prefix_cache", "draft", "draft_memory", "draft_saved", "max_running",
+          "max_batch_tokens")  # fmt: skip
 """Options of every command that computes in its own process."""
 
 SERVER = ("host", "port", "max_waiting", "api_keys", "cors_origins", "allowed_hosts", "max_body", "request_timeout",

@@ -6,6 +6,7 @@ from collections.abc import Sequence as List
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from shoal.engine.drafts.costs import StepTimes
 from shoal.engine.sequence import Sequence
 
 
@@ -46,8 +47,8 @@ class Drafter(Protocol):
         """In words, for people."""
         ...
 
-    def propose(self, wants: List[Want]) -> List[Draft]:
-        """A draft for each, `NOTHING` where there is none."""
+    def propose(self, wants: List[Want], times: StepTimes) -> List[Draft]:
+        """A draft for each, `NOTHING` where there is none. `times`: what a step costs, for whom guessing costs too."""
         ...
 
     def learn(self, seq: Sequence, num_accepted: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence as List
 from dataclasses import dataclass, field
 
+from shoal.engine.drafts.costs import StepTimes
 from shoal.engine.drafts.draft import NOTHING, Draft, Want
 from shoal.engine.sequence import Sequence
 
@@ -33,7 +34,7 @@ class LookupDrafter:
         self._max_gram, self._max_tokens = max_gram, max_tokens
         self._indices: dict[Sequence, _Index] = {}
 
-    def propose(self, wants: List[Want]) -> List[Draft]:
+    def propose(self, wants: List[Want], times: StepTimes) -> List[Draft]:
         return [self._draft(want) for want in wants]
 
     def learn(self, seq: Sequence, num_accepted: int) -> None:

@@ -57,7 +57,7 @@ class Speculator:
         wants = [Want(seq, min(seq.limit - len(seq.tokens) - 1, room, MAX_TOKENS)) for seq in ready] if room > 0 else []
         wants = [want for want in wants if want.most > 0]
         rows, tokens = len(ready), float(len(ready))
-        for want, draft in zip(wants, self.drafter.propose(wants) if wants else (), strict=True):
+        for want, draft in zip(wants, self.drafter.propose(wants, self._policy.times) if wants else (), strict=True):
             record = self._records.setdefault(want.seq, Record())
             length, expected = self._policy.length(draft, record, rows, tokens)
             length = min(length, room)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shoal.core.errors import BadWeights, LocalError
+from shoal.engine.drafts.costs import StepTimes
 from shoal.engine.drafts.draft import NOTHING, Draft, Want
 from shoal.engine.drafts.saved import read_sequences, write_sequences
 from shoal.engine.sequence import Sequence
@@ -65,7 +66,7 @@ class SuffixDrafter:
         """The tree of past answers."""
         return self._past
 
-    def propose(self, wants: List[Want]) -> List[Draft]:
+    def propose(self, wants: List[Want], times: StepTimes) -> List[Draft]:
         return [self._draft(want) for want in wants]
 
     def learn(self, seq: Sequence, num_accepted: int) -> None:

@@ -1,0 +1,82 @@
+"""The drafter a configuration asks for: what `draft = ...` means.
+
+`auto` is suffix decoding where the C kernels compute, for it is never much slower there (bench/speculation.py) and
+cannot change an answer, and nothing elsewhere: torch's results depend in their last bits on which rows share a step.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+
+from shoal.core.clock import SystemClock
+from shoal.core.errors import Unsupported
+from shoal.engine.drafts.draft import Drafter
+from shoal.engine.drafts.hybrid import HybridDrafter
+from shoal.engine.drafts.lookup import LookupDrafter
+from shoal.engine.drafts.model import ModelDrafter, check_same_vocabulary
+from shoal.engine.drafts.suffix import SuffixConfig, SuffixDrafter
+from shoal.engine.load import Loaded, RunnerOptions, load_runner
+from shoal.models.checkpoint import open_checkpoint
+from shoal.models.store import Store
+from shoal.models.tokenizer import Tokenizer, load_tokenizer
+from shoal.node.config import NodeConfig
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What drafts are for. `fingerprint` changes with the weights: other weights answer otherwise."""
+
+    name: str
+    fingerprint: str
+    tokenizer: Tokenizer
+    loaded: Loaded
+    options: RunnerOptions
+
+
+def make_drafter(config: NodeConfig, target: Target) -> Drafter | None:
+    """BadConfig for a draft model that does not fit, Unsupported where suffix trees cannot be built."""
+    kind, _, model = config.draft.partition(":")
+    if kind == "auto":
+        return _automatic(config, target)
+    if kind == "lookup":
+        return LookupDrafter()
+    if kind == "suffix":
+        return _suffix(config, target)
+    if kind == "model":
+        return _model(config, target, model)
+    if kind == "hybrid":
+        return HybridDrafter(_suffix(config, target), _model(config, target, model))
+    return None
+
+
+def _automatic(config: NodeConfig, target: Target) -> Drafter | None:
+    if not target.loaded.kernels.startswith("native"):
+        return None
+    try:
+        return _suffix(config, target)
+    except Unsupported as error:
+        _log.warning("no drafting: %s", error)
+        return None
+
+
+def _suffix(config: NodeConfig, target: Target) -> SuffixDrafter:
+    return SuffixDrafter(
+        SuffixConfig(
+            memory=config.draft_memory,
+            file=config.home / "drafts" / f"{target.name}.bin" if config.draft_saved else None,
+            fingerprint=target.fingerprint,
+            vocab_size=target.loaded.runner.vocab_size,
+            kernel_cache=target.options.kernel_cache,
+        )
+    )
+
+
+def _model(config: NodeConfig, target: Target, name: str) -> ModelDrafter:
+    checkpoint = open_checkpoint(Store(config.home).resolve(name))
+    check_same_vocabulary(target.tokenizer, load_tokenizer(checkpoint.tokenizer))
+    context = min(target.loaded.context_length, checkpoint.config.context_length)
+    loaded = load_runner(checkpoint, replace(target.options, context_length=context, kv_memory=None, max_adapters=1))
+    return ModelDrafter(name, loaded.runner, SystemClock(), context, config.max_running)
