@@ -325,9 +325,9 @@ def test_a_forced_tool_call_has_valid_arguments(client: openai.OpenAI, server: S
         model=server.model, messages=[{"role": "user", "content": "Weather in Paris?"}], tools=[WEATHER],
         tool_choice=choice, parallel_tool_calls=False, max_tokens=120, temperature=0,
     )  # fmt: skip
-    (call,) = done.choices[0].message.tool_calls or [None]
+    calls: Any = done.choices[0].message.tool_calls
+    (call,) = calls
     assert done.choices[0].finish_reason == "tool_calls"
-    assert call is not None
     assert call.type == "function"
     assert call.function.name == "weather"
     assert list(json.loads(call.function.arguments)) == ["city"]
