@@ -78,6 +78,7 @@ def draft_config(target: ModelConfig, shape: DraftShape) -> ModelConfig:
         num_experts=0,
         experts_per_token=0,
         expert_ffn_size=0,
+        renormalize_experts=True,
     )
 
 
