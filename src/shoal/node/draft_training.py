@@ -154,7 +154,7 @@ async def _gather(config: NodeConfig, options: Gathering, prompts: Prompts, file
     from shoal.node.compose import compose
 
     words = f"for {options.minutes:.3g} min" if options.minutes is not None else ""
-    async with compose(config) as node:
+    async with compose(replace(config, draft="off")) as node:  # batches are full: guesses would not pay
         target = Target(node.service.generate, node.service.models()[0].id)
         await gather(target, prompts, options, file, lambda phase, done, total: steps(phase, done, total, words))
 
