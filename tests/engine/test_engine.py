@@ -416,6 +416,17 @@ def test_what_cannot_be_honoured_is_refused_by_name(
     serve(test)
 
 
+def test_text_that_cannot_fit_is_refused_before_it_is_tokenized(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokenizing megabytes takes seconds in which nothing else gets the interpreter."""
+
+    async def test(house: House) -> None:
+        monkeypatch.setattr(house.engine._preparer.language, "prompt", lambda request: pytest.fail("tokenized"))
+        with pytest.raises(ContextTooLong, match="100000 characters"):
+            await house.ask(replace(ask(()), prompt="x" * 100_000))
+
+    serve(test)
+
+
 def test_adapters_change_answers_and_leave_when_unused() -> None:
     async def test(house: House) -> None:
         engine, prompt = house.engine, tuple(range(40))

@@ -26,6 +26,11 @@ class Language:
         """Made at first use: it walks the whole vocabulary."""
         return Grammars(self.tokenizer)
 
+    @cached_property
+    def longest_token(self) -> int:
+        """Bytes of the longest token: so many characters at most become one."""
+        return max(len(self.tokenizer.token_bytes(token)) for token in range(self.tokenizer.vocab_size))
+
     def prompt(self, request: Request) -> list[int]:
         """Token ids of messages (with template and tools), of text, or those given. InvalidRequest as they raise."""
         if isinstance(request.prompt, str):

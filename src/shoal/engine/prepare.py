@@ -43,6 +43,7 @@ class Preparer:
     def prepare(self, request: Request) -> Prepared:
         """InvalidRequest, ContextTooLong or ModelNotFound. Takes milliseconds to seconds (long prompts, grammars)."""
         self._check(request)
+        self._check_size(request)
         prompt = self.language.prompt(request)
         self.check_tokens(prompt, _param(request))
         max_tokens = self._max_tokens(request, len(prompt))
@@ -76,6 +77,17 @@ class Preparer:
             raise InvalidRequest("echo: log-probabilities of a repeated prompt are not computed", "echo")
         if request.sampling.max_tokens is not None and request.sampling.max_tokens < (0 if request.echo else 1):
             raise InvalidRequest("max_tokens: expected at least 1 (0 with echo)", "max_tokens")
+
+    def _check_size(self, request: Request) -> None:
+        """Refuse text that cannot fit whatever its tokens are, before seconds are spent on making them."""
+        prompt = request.prompt
+        texts = [prompt] if isinstance(prompt, str) else [m.content for m in prompt if isinstance(m, Message)]
+        num_chars = sum(map(len, texts))
+        if num_chars > self.limit * self.language.longest_token:
+            raise ContextTooLong(
+                f"expected fewer than {self.limit} tokens, found {num_chars} characters, which are more",
+                _param(request),
+            )
 
     def _max_tokens(self, request: Request, num_prompt: int) -> int:
         room = self.limit - num_prompt

@@ -178,7 +178,7 @@ class _Parts:
             context_length=card.context_length,
             family=card.family,
             quantization=card.quantization,
-            capabilities=card.capabilities,
+            capabilities=tuple(item for item in card.capabilities if item != "embedding"),
         )
 
     def _check(self, model: str) -> None:

@@ -70,6 +70,7 @@ def to_request(context: Context, body: ChatRequest, target: Target) -> Request:
         adapter=target.adapter,
         priority=body.priority or 0,
         deadline=deadline(context),
+        approximation=body.approximation(),
     )
 
 

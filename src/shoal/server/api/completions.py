@@ -55,8 +55,8 @@ def to_requests(context: Context, body: CompletionRequest, target: Target) -> li
     prompts, n, answer_id = prompts_of(body.prompt), body.n or 1, fresh_id("cmpl-")
     check_size(context, prompts, "prompt")
     check_choices(context, n * len(prompts), "n")
-    sampling = body.sampling(body.max_tokens or DEFAULT_MAX_TOKENS, body.logprobs)
-    constraint, ends_at = body.constraint(), deadline(context)
+    sampling = body.sampling(DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens, body.logprobs)
+    constraint, ends_at, approximation = body.constraint(), deadline(context), body.approximation()
     return [
         Request(
             request_id=f"{answer_id}-{position}",
@@ -69,6 +69,7 @@ def to_requests(context: Context, body: CompletionRequest, target: Target) -> li
             echo=bool(body.echo),
             priority=body.priority or 0,
             deadline=ends_at,
+            approximation=approximation,
         )
         for position, prompt in enumerate(prompts)
     ]

@@ -142,6 +142,7 @@ def _to_request(context: Context, body: ResponseRequest, target: Target, message
         adapter=target.adapter,
         priority=body.priority or 0,
         deadline=deadline(context),
+        approximation=body.approximation(),
     )
 
 

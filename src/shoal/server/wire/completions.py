@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from shoal.server.wire.base import Answer, TokenIds
-from shoal.server.wire.chat import MaxTokens, StreamOptions
+from shoal.server.wire.chat import StreamOptions
 from shoal.server.wire.logprobs import CompletionLogprobs
 from shoal.server.wire.sampling import SamplingFields
 from shoal.server.wire.usage import ChatUsage
@@ -23,7 +23,7 @@ Prompts = Text | Texts | TokenIds | ManyTokenIds
 
 class CompletionRequest(SamplingFields):
     prompt: Prompts
-    max_tokens: MaxTokens | None = None
+    max_tokens: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     n: Annotated[int, Field(ge=1, le=128)] | None = None
     best_of: Literal[1] | None = None
     echo: bool | None = None

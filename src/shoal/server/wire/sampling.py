@@ -1,4 +1,4 @@
-"""Fields every generating endpoint has: OpenAI's, and the extras of vLLM. See `core.request.Sampling`."""
+"""Fields every generating endpoint has: OpenAI's, the extras of vLLM, and Shoal's budgets. See `core.request`."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from shoal.core.errors import InvalidRequest
-from shoal.core.request import Constraint, Sampling
+from shoal.core.request import Approximation, Constraint, KvMethod, PromptMethod, Sampling
 from shoal.server.wire.base import TokenIds, Wire
 
 Penalty = Annotated[float, Field(ge=-2, le=2)]
 StopString = Annotated[str, Field(min_length=1, max_length=1024)]
 Bias = Annotated[float, Field(ge=-100, le=100)]
+Budget = Annotated[int, Field(ge=1, lt=2**31)]
 Schema = dict[str, Any]
 
 
@@ -45,6 +46,11 @@ class SamplingFields(Wire):
     ignore_eos: bool | None = None
     min_tokens: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     priority: Annotated[int, Field(ge=-(2**31), lt=2**31)] | None = None
+    kv_budget: Budget | None = None
+    kv_method: KvMethod | None = None
+    prompt_budget: Budget | None = None
+    prompt_method: PromptMethod | None = None
+    core_neurons: Annotated[float, Field(gt=0, lt=1)] | None = None
     guided_json: Schema | str | None = None
     guided_regex: str | None = None
     guided_grammar: str | None = None
@@ -81,6 +87,21 @@ class SamplingFields(Wire):
             min_tokens=self.min_tokens or 0,
             max_tokens=max_tokens,
             logprobs=logprobs,
+        )
+
+    def approximation(self) -> Approximation | None:
+        """What may be left out, if anything. InvalidRequest for a method without its budget."""
+        for what in ("kv", "prompt"):
+            if getattr(self, f"{what}_method") is not None and getattr(self, f"{what}_budget") is None:
+                raise InvalidRequest(f"{what}_method needs {what}_budget", f"{what}_method")
+        if self.kv_budget is None and self.prompt_budget is None and self.core_neurons is None:
+            return None
+        return Approximation(
+            kv_budget=self.kv_budget,
+            kv_method=self.kv_method or "speckv",
+            prompt_budget=self.prompt_budget,
+            prompt_method=self.prompt_method or "specpc",
+            core_neurons=self.core_neurons,
         )
 
     def constraint(self, response_format: Constraint | None = None) -> Constraint | None:

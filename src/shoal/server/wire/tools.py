@@ -14,7 +14,8 @@ Mode = Literal["none", "auto", "required"]
 
 
 class Function(Wire):
-    """`strict` holds either way: arguments are always held to the schema."""
+    """`strict` is accepted either way: a call that tool_choice insists on is always held to the schema, and one the
+    model makes on its own ("auto") never is."""
 
     name: Name
     description: str | None = None
