@@ -42,15 +42,18 @@ PROFILES = (("avx512vnni", 1, 8), ("avx512vnni", 2, 8), ("avx512vnni", 2, 16), (
 WORKLOADS = tuple(itertools.product(KINDS, (1, 2)))
 
 Record = dict[str, Any]
+Keep = Callable[[list[Record]], None]
 Choose = Callable[[Table, dict[str, float]], str]
 
 
 # ---- measuring ------------------------------------------------------------------------------------------
 
 
-def measure(model: Path, profiles: Sequence[tuple[str, int, int]], kinds: Sequence[Any], rounds: int) -> list[Record]:
-    """Rounds go over all methods in turn, so that a slow minute of the machine is shared by all."""
-    records = []
+def measure(
+    model: Path, profiles: Sequence[tuple[str, int, int]], kinds: Sequence[Any], rounds: int, keep: Keep
+) -> list[Record]:
+    """`keep` gets all records so far after each profile, so that a stopped run is not lost."""
+    records: list[Record] = []
     for isa, threads, bits in profiles:
         with ExitStack() as stack:
             peer = stack.enter_context(
@@ -68,15 +71,18 @@ def measure(model: Path, profiles: Sequence[tuple[str, int, int]], kinds: Sequen
              "features": {**features[index], **hardware}, "speeds": [round(run[index], 2) for run in speeds[method]]}
             for index, (kind, size) in enumerate(kinds) for method in METHODS
         ]  # fmt: skip
+        keep(records)
     return records
 
 
 def rounds_of(peer: Peer, kinds: Sequence[Any], rounds: int) -> dict[str, list[list[float]]]:
+    """All methods in turn, so that a slow minute is shared by all. Every run is the same text in a new engine, so runs
+    differ by what else the machine did."""
     speeds: dict[str, list[list[float]]] = {method: [] for method in METHODS}
     for number in range(rounds):
         order = METHODS if number % 2 == 0 else METHODS[::-1]
         for method in order:
-            speeds[method].append(peer.ask("measure", method=method, kinds=kinds, seed=number)["speeds"])
+            speeds[method].append(peer.ask("measure", method=method, kinds=kinds, seed=0)["speeds"])
         print(f"{peer.name}: round {number + 1} of {rounds}", file=sys.stderr)
     return speeds
 
@@ -116,8 +122,8 @@ class Tasks:
 
 
 def tasks_of(records: Sequence[Record]) -> Tasks:
-    """Text features describe a task in words, hashed: MetaInf's embeddings, as far as they go without a model."""
-    rows = [Row(item["features"], item["method"], speed) for item in records for speed in item["speeds"]]
+    """Of several runs the fastest counts: whatever else a machine does only adds time."""
+    rows = [Row(item["features"], item["method"], max(item["speeds"])) for item in records]
     built = tabulate(rows)
     first = [item for item in records if item["method"] == METHODS[0]]
     groups = {
@@ -145,18 +151,19 @@ def random_regrets(tasks: Tasks) -> np.ndarray:
 
 
 def noise_regret(records: Sequence[Record]) -> float:
-    """What an oracle loses that saw the first run only and is judged by the median of the others."""
+    """What an oracle loses that saw the first run only and is judged by the best of the others."""
     lost = []
     for _, group in itertools.groupby(records, key=lambda item: (item["workload"], item["size"], item["profile"])):
         items = list(group)
-        later = [float(np.median(item["speeds"][1:])) for item in items]
+        later = [max(item["speeds"][1:]) for item in items]
         chosen = int(np.argmax([item["speeds"][0] for item in items]))
         lost.append(1 - later[chosen] / max(later))
     return float(np.mean(lost))
 
 
 def in_words(tasks: Tasks, dims: int = 8) -> Tasks:
-    """The same tasks described in words: each word a random vector, their sum reduced by SVD."""
+    """The same tasks described in words, each a random vector, their sum reduced by SVD: what MetaInf's embeddings by a
+    language model come to without one."""
     texts = [
         " ".join(f"{name} {round(value)}" for name, value in features.items()) + f" {kind}"
         for features, kind in zip(tasks.features, tasks.groups["workload_kind"], strict=True)
@@ -218,9 +225,16 @@ def print_spread(records: Sequence[Record]) -> None:
     )
 
 
+def write(about: dict[str, Any], records: list[Record]) -> None:
+    """One record a line, so that a new measurement is a readable difference."""
+    DATA.parent.mkdir(exist_ok=True)
+    text = json.dumps({**about, "records": records}, separators=(",", ":"))
+    DATA.write_text(text.replace('{"workload"', '\n{"workload"') + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--measure", action="store_true", help="measure the kept table again (about half an hour)")
+    parser.add_argument("--measure", action="store_true", help="measure the kept table again (half an hour)")
     parser.add_argument("--quick", action="store_true", help="a small fresh table: two profiles, two rounds")
     parser.add_argument("--model", type=Path, help="a GGUF file; default: the default model")
     parser.add_argument("--rounds", type=int, default=3)
@@ -228,12 +242,11 @@ def main() -> None:
     about = machine()
     if options.quick:
         kinds = [item for item in WORKLOADS if item[1] == 1]
-        records = measure(options.model or default_model(), PROFILES[:2], kinds, 2)
+        records = measure(options.model or default_model(), PROFILES[:2], kinds, 2, lambda records: None)
     elif options.measure:
-        records = measure(options.model or default_model(), PROFILES, WORKLOADS, options.rounds)
-        DATA.parent.mkdir(exist_ok=True)
-        kept = {"commit": commit(), "machine": about, "rounds": options.rounds, "records": records}
-        DATA.write_text(json.dumps(kept, separators=(",", ":")).replace('{"workload"', '\n{"workload"') + "\n")
+        model = options.model or default_model()
+        kept = {"commit": commit(), "machine": about, "rounds": options.rounds}
+        records = measure(model, PROFILES, WORKLOADS, options.rounds, lambda records: write(kept, records))
     else:
         kept = json.loads(DATA.read_text())
         records, about = kept["records"], {**kept["machine"], "measured_at": kept["commit"]}
