@@ -33,7 +33,7 @@ def test_knobs_are_the_tunable_ones_their_default_among_their_values() -> None:
     assert tuple(knob.name for knob in space) == TUNABLE
     assert all(knob.default in knob.values for knob in space)
     assert [knob.name for knob in knobs(1, ("a.gguf",), fixed={"kv_type"})] == [
-        "block_size", "max_batch_tokens", "max_running", "activation_bits", "prefix_cache"
+        "block_size", "max_batch_tokens", "max_running", "activation_bits", "prefix_cache", "draft"
     ]  # fmt: skip
     with pytest.raises(BadConfig, match="at least one option left"):
         knobs(1, ("a.gguf",), TUNABLE)

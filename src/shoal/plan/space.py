@@ -16,7 +16,7 @@ Settings = Mapping[str, Value]
 
 
 TUNABLE = ("threads", "block_size", "max_batch_tokens", "max_running", "kv_type", "activation_bits", "prefix_cache",
-           "model")  # fmt: skip
+           "draft", "model")  # fmt: skip
 """Names of the knobs, as the node calls them: all that a profile may set."""
 
 
@@ -43,6 +43,7 @@ def knobs(cores: int, models: Sequence[str], fixed: Collection[str] = ()) -> tup
         Knob("kv_type", ("f16", "f32"), "f16"),
         Knob("activation_bits", (8, 16), 8),
         Knob("prefix_cache", (True, False), True),
+        Knob("draft", ("auto", "lookup", "off"), "auto"),
         Knob("model", tuple(models), models[0]),
     )
     free = tuple(knob for knob in every if knob.name not in fixed and len(knob.values) > 1)
