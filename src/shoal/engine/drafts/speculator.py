@@ -52,7 +52,8 @@ class Speculator:
 
     def propose(self, decoding: Iterable[Sequence]) -> None:
         """Append drafts to those of `decoding` (sequences of jobs past their prompt) that are ready for one."""
-        ready = [seq for seq in decoding if seq.status is Status.RUNNING and seq.num_pending == 1]
+        # approximated ones go without: their steps run apart from others, and what is dropped depends on the steps
+        ready = [seq for seq in decoding if seq.status is Status.RUNNING and seq.num_pending == 1 and seq.stage is None]
         room = self._room(len(ready))
         wants = [Want(seq, min(seq.limit - len(seq.tokens) - 1, room, MAX_TOKENS)) for seq in ready] if room > 0 else []
         wants = [want for want in wants if want.most > 0]
