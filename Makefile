@@ -23,6 +23,7 @@ up: $(VENV)/.up  ## Install, pull the default model if it is missing, serve it o
 
 test: $(VENV)/.test  ## Run every test
 	@.ci/chromium
+	@.ci/cross
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/.lint  ## Style, formatting, types

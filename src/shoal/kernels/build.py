@@ -32,6 +32,7 @@ ISAS: dict[str, tuple[frozenset[str], tuple[str, ...]]] = {
     ),
     "avxvnni": (frozenset({"avx_vnni", "avx2", "fma", "f16c"}), ("-mavxvnni", *_AVX2)),
     "avx2": (frozenset({"avx2", "fma", "f16c"}), _AVX2),
+    "neon": (frozenset({"asimd", "asimddp", "fphp"}), ("-march=armv8.2-a+dotprod+fp16",)),
     "scalar": (frozenset(), ()),
 }
 """Instruction sets, best first: the CPU flags each needs and the compiler flags it is built with."""
@@ -49,6 +50,8 @@ class BuildStatus:
 @cache
 def cpu_flags() -> frozenset[str]:
     """Feature names as Linux spells them; empty where they cannot be read (then only "scalar" is built)."""
+    if platform.system() == "Darwin" and platform.machine() == "arm64":
+        return frozenset({"asimd", "asimddp", "fphp"})  # every Apple CPU of this kind has them
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:

@@ -11,6 +11,8 @@
 
 #if defined(__AVX2__) || defined(__AVX512F__)
 #include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
 #endif
 
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VNNI__)
@@ -19,6 +21,9 @@
 #elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #define ISA_AVX2 1
 #define LANES 8
+#elif defined(__aarch64__) && defined(__ARM_FEATURE_DOTPROD)
+#define ISA_NEON 1
+#define LANES 8  // two registers
 #else
 #define LANES 8
 #endif
@@ -81,6 +86,10 @@ INLINE float vf_hmax(vf v) {
 INLINE float half_to_float(uint16_t h) {
 #if defined(__F16C__)
   return _cvtsh_ss(h);
+#elif defined(__aarch64__)
+  __fp16 x;
+  memcpy(&x, &h, 2);
+  return (float)x;
 #else
   uint32_t sign = (uint32_t)(h & 0x8000) << 16, exponent = (h >> 10) & 31, mantissa = h & 1023, bits;
   if (exponent == 0) {
@@ -97,6 +106,11 @@ INLINE float half_to_float(uint16_t h) {
 INLINE uint16_t float_to_half(float f) {
 #if defined(__F16C__)
   return _cvtss_sh(f, _MM_FROUND_TO_NEAREST_INT);
+#elif defined(__aarch64__)
+  __fp16 x = (__fp16)f;
+  uint16_t h;
+  memcpy(&h, &x, 2);
+  return h;
 #else
   uint32_t x;
   memcpy(&x, &f, 4);
@@ -121,6 +135,13 @@ INLINE vf vf_from_half(const uint16_t *p) {
   return (vf)_mm512_cvtph_ps(_mm256_loadu_si256((const __m256i *)p));
 #elif ISA_AVX2
   return (vf)_mm256_cvtph_ps(_mm_loadu_si128((const __m128i *)p));
+#elif defined(__aarch64__)
+  float32x4_t low = vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p)));
+  float32x4_t high = vcvt_f32_f16(vreinterpret_f16_u16(vld1_u16(p + 4)));
+  vf v;
+  memcpy(&v, &low, 16);
+  memcpy((char *)&v + 16, &high, 16);
+  return v;
 #else
   vf v;
   for (int i = 0; i < LANES; i++) v[i] = half_to_float(p[i]);
@@ -141,6 +162,20 @@ INLINE vf vf_from_bf16(const uint16_t *p) {
 }
 
 // ---- integer dot products: W[8] holds 32 columns of LANES rows, four columns in each 32-bit lane ----
+
+#if ISA_NEON
+// s += W . (four int8 of p, the same in every lane), for eight lanes.
+INLINE vi neon_dot(vi s, const vi *W, int32_t p) {
+  int8x16_t a = vreinterpretq_s8_s32(vdupq_n_s32(p)), w[2];
+  int32x4_t t[2];
+  memcpy(w, W, 32);
+  memcpy(t, &s, 32);
+  t[0] = vdotq_s32(t[0], w[0], a);
+  t[1] = vdotq_s32(t[1], w[1], a);
+  memcpy(&s, t, 32);
+  return s;
+}
+#endif
 
 // Unsigned 4-bit weights (0..15) times int8 activations.
 INLINE vi dot_u4(const vi W[8], const int8_t *a) {
@@ -169,6 +204,11 @@ INLINE vi dot_u4(const vi W[8], const int8_t *a) {
   for (int i = 1; i < 8; i++)
     s = _mm256_add_epi16(s, _mm256_maddubs_epi16((__m256i)W[i], _mm256_set1_epi32(p[i])));
   return (vi)_mm256_madd_epi16(s, _mm256_set1_epi16(1));
+#elif ISA_NEON
+  vi s = vi_set1(0);
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; i++) s = neon_dot(s, W + i, p[i]);
+  return s;
 #else
   vi s = vi_set1(0);
   for (int i = 0; i < 8; i++) {
@@ -218,6 +258,12 @@ INLINE vi dot_s8(const vi *W, const int8_t *a, int count, int32_t sum) {  // cou
     s = _mm256_add_epi32(s, _mm256_madd_epi16(x, one));
   }
   return (vi)s;
+#elif ISA_NEON
+  (void)sum;
+  vi s = vi_set1(0);
+#pragma GCC unroll 8
+  for (int i = 0; i < count; i++) s = neon_dot(s, W + i, p[i]);
+  return s;
 #else
   (void)sum;
   vi s = vi_set1(0);
