@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from shoal.core.chunk import Chunk, TokenLogprob, ToolCallDelta, Usage
 from shoal.core.errors import ContextTooLong, DeadlineExceeded, LocalError, Overloaded, Unavailable, Unsupported
 from shoal.core.fakes import ScriptedGenerate
-from shoal.core.request import Message, Request, ToolCall
+from shoal.core.request import Approximation, Message, Request, ToolCall
 
 pytestmark = pytest.mark.real
 USAGE = Usage(7, 4, 5, queue_s=0.5)
@@ -121,6 +121,19 @@ def test_sampling_arrives_whole(client: openai.OpenAI, generate: ScriptedGenerat
     assert (s.temperature, s.top_p, s.top_k, s.min_p, s.repetition_penalty) == (0, 0.5, 5, 0.1, 1.5)
     assert (s.frequency_penalty, s.presence_penalty, s.logit_bias, s.seed) == (1, -1, {7: -100}, -4)
     assert (s.stop, s.stop_token_ids, s.ignore_eos, s.min_tokens, s.max_tokens) == (("a", "b"), (4,), True, 2, 9)
+
+
+def test_budgets_arrive_and_none_means_nothing_left_out(client: openai.OpenAI, generate: ScriptedGenerate) -> None:
+    client.chat.completions.create(model="tiny", messages=HELLO)
+    assert generate.seen[-1].approximation is None
+    budgets = {"kv_budget": 256, "kv_method": "snapkv", "prompt_budget": 512, "core_neurons": 0.4}
+    client.chat.completions.create(model="tiny", messages=HELLO, extra_body=budgets)
+    client.completions.create(model="tiny", prompt="Hello", extra_body=budgets)
+    wanted = Approximation(256, "snapkv", 512, "specpc", 0.4)
+    assert [request.approximation for request in generate.seen[-2:]] == [wanted, wanted]
+    for bad in ({"kv_budget": 0}, {"kv_budget": 64, "kv_method": "best"}, {"kv_method": "snapkv"}, {"core_neurons": 1}):
+        with pytest.raises(openai.BadRequestError, match=next(reversed(bad))):
+            client.chat.completions.create(model="tiny", messages=HELLO, extra_body=bad)
 
 
 def test_stream_has_the_role_first_and_usage_last(client: openai.OpenAI) -> None:

@@ -79,26 +79,36 @@ class Approximator:
         return self._slice(seq, stage) and self._compress(seq, stage)
 
     def _shorten(self, seq: Sequence, stage: Stage) -> bool:
-        """Replace the prompt by the tokens the draft looked at; the sequence is then computed like any other."""
-        wanted, tokens = stage.wanted, np.array(seq.tokens, np.int32)
-        budget = wanted.prompt_budget or len(tokens)
+        """Replace the prompt by a shorter one; the sequence is then computed like any other."""
+        tokens, budget = np.array(seq.tokens, np.int32), stage.wanted.prompt_budget or len(seq.tokens)
+        match stage.wanted.prompt_method:
+            case "specpc":
+                scores = self._read(seq, stage, tokens)
+                chosen = None if scores is None else selection.choose_tokens(scores, budget)
+            case "streaming":
+                chosen = selection.end_tokens(len(tokens), budget)
+            case "random":
+                chosen = selection.random_tokens(len(tokens), budget, seed=len(tokens))
+        if chosen is None:
+            return False
+        self._scheduler.restart(seq)
+        seq.tokens, seq.outputs_from = int_array(tokens[chosen].tolist()), budget - 1
+        seq.stage = after_prompt(stage, budget)
+        return True
+
+    def _read(self, seq: Sequence, stage: Stage, tokens: np.ndarray) -> np.ndarray | None:
+        """How much the draft's last queries attend to each token: float32 (tokens,). None: no room."""
         rows = min(selection.PROMPT_WINDOW, len(tokens))
         spare = self._scheduler.borrow(seq, blocks_for(rows, self._size))
         if spare is None:
-            return False
+            return None
         view = View(list(seq.blocks), spare, seq.num_computed, seq.adapter, self._size)
-        batch = view.batch(tokens[-rows:], len(tokens) - rows)
         weights = np.linspace(0, 1, rows, dtype=np.float32)
+        batch = view.batch(tokens[-rows:], len(tokens) - rows)
         scores = self._network.importance(batch, weights, False, stage.depth)
         self._scheduler.give_back(spare)
-        kept = tokens[selection.choose_tokens(scores[stage.depth // 3 :].max(axis=(0, 1)), budget)]
-        self._begin_again(seq, kept, after_prompt(stage, len(kept)))
-        return True
-
-    def _begin_again(self, seq: Sequence, tokens: np.ndarray, stage: Stage | None) -> None:
-        self._scheduler.restart(seq)
-        seq.tokens, seq.stage = int_array(tokens.tolist()), stage
-        seq.outputs_from = len(tokens) - 1
+        most: np.ndarray = scores[stage.depth // 3 :].max(axis=(0, 1))  # the first layers look at neighbours only
+        return most
 
     def _slice(self, seq: Sequence, stage: Stage) -> bool:
         """Pack the core neurons of the prompt."""

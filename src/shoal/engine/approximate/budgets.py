@@ -50,7 +50,8 @@ class Budgets:
         network, budget = self._network("prompt_budget"), wish.prompt_budget or num_prompt
         depth = max(1, network.num_layers * part // whole)
         _refuse_unsupported(lambda: network.check_depth(depth), "prompt_budget")
-        stage = Stage(wish, num_prompt, depth=depth)
+        reads = wish.prompt_method == "specpc"  # the others need no draft: it stops after one token
+        stage = Stage(wish, num_prompt if reads else 1, depth=depth)
         self._check_blocks(num_prompt, PROMPT_WINDOW, "prompt_budget")
         if after_prompt(stage, budget) is not None:
             self._check_room(wish, budget)

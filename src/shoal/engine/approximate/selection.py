@@ -59,6 +59,18 @@ def keep_random(shape: tuple[int, int], num_keys: int, budget: int, seed: int) -
     return np.concatenate([best, latest], axis=-1).astype(np.int32)
 
 
+def end_tokens(num_tokens: int, budget: int) -> np.ndarray:
+    """Positions of a prompt's first few and latest tokens, int64 (budget,)."""
+    return np.concatenate([np.arange(SINKS), np.arange(num_tokens - budget + SINKS, num_tokens)])
+
+
+def random_tokens(num_tokens: int, budget: int, seed: int) -> np.ndarray:
+    """Positions of a prompt's window and any before it, int64 (budget,), increasing."""
+    window = min(PROMPT_WINDOW, budget // 2)
+    before = np.random.default_rng(seed).permutation(num_tokens - window)[: budget - window]
+    return np.concatenate([np.sort(before), np.arange(num_tokens - window, num_tokens)])
+
+
 def choose_tokens(scores: np.ndarray, budget: int) -> np.ndarray:
     """Positions of a prompt that stay, int64 (budget,), increasing (SpecPC).
 
