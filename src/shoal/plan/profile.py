@@ -74,7 +74,7 @@ def read_profile(path: Path) -> Profile | None:
         raise _bad(path, str(error)) from error
     try:
         return _parse(found)
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise _bad(path, f"{type(error).__name__} {error}") from error
 
 
