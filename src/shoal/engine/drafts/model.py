@@ -59,8 +59,11 @@ class _Record:
 
 
 class ModelDrafter:
-    def __init__(self, label: str, runner: Runner, clock: Clock, context_length: int, max_running: int) -> None:
+    def __init__(
+        self, label: str, runner: Runner, clock: Clock, context_length: int, max_running: int, *, least: float = LEAST
+    ) -> None:
         """Owns `runner`, and closes it."""
+        self._least = least
         self.name = f"model:{label}"
         self._runner, self._clock, self._context = runner, clock, context_length
         self._scheduler = Scheduler(
@@ -124,7 +127,7 @@ class ModelDrafter:
                 token, p = outputs[twins[want.seq].seq]
                 mine, chances = tokens[want.seq], probs[want.seq]
                 chance = p * (chances[-1] if chances else 1.0)
-                if chance < LEAST:
+                if chance < self._least:
                     continue
                 mine.append(token)
                 chances.append(chance)
