@@ -1,0 +1,88 @@
+"""What `draft = ...` makes, and what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from shoal.core.errors import BadConfig
+from shoal.core.service import EngineStats
+from shoal.engine.drafts.suffix import SuffixDrafter
+from shoal.engine.load import RunnerOptions, load_runner
+from shoal.models.tiny import tiny_checkpoint
+from shoal.models.tokenizer import load_tokenizer
+from shoal.node.config import NodeConfig
+from shoal.node.config_values import drafter
+from shoal.node.drafting import Target, make_drafter
+from shoal.server.metrics import Metrics
+
+
+def target(kernels: str = "auto") -> Target:
+    checkpoint = tiny_checkpoint("llama")
+    options = RunnerOptions(kernels=kernels, kv_memory=1 << 22, threads=1)  # type: ignore[arg-type]
+    loaded = load_runner(checkpoint, options)
+    return Target("tiny", "tiny:1", load_tokenizer(checkpoint.tokenizer), loaded, options)
+
+
+def name_of(draft: str, kernels: str, home: Path) -> str | None:
+    made = make_drafter(NodeConfig(home=home, draft=draft), target(kernels))
+    return None if made is None else made.name
+
+
+@pytest.mark.parametrize(
+    ("draft", "kernels", "name"),
+    [
+        ("off", "native", None),
+        ("lookup", "native", "lookup"),
+        ("suffix", "native", "suffix"),
+        ("auto", "native", "suffix"),
+        ("auto", "torch", None),
+        ("suffix", "torch", "suffix"),
+    ],
+)
+def test_each_way_to_draft(draft: str, kernels: str, name: str | None, tmp_path: Path) -> None:
+    assert name_of(draft, kernels, tmp_path) == name
+
+
+def test_past_answers_are_saved_only_where_asked(tmp_path: Path) -> None:
+    for saved in (False, True):
+        config = NodeConfig(home=tmp_path, draft="suffix", draft_saved=saved)
+        made = make_drafter(config, target())
+        assert isinstance(made, SuffixDrafter)
+        made._remember([1, 2, 3])
+        made.close()
+        assert (tmp_path / "drafts" / "tiny.bin").exists() == saved
+    again = make_drafter(replace(config), target())
+    assert isinstance(again, SuffixDrafter)
+    assert again.past.num_tokens == 3
+
+
+def test_a_draft_model_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadConfig, match="nowhere"):
+        make_drafter(NodeConfig(home=tmp_path, draft="model:nowhere"), target())
+
+
+@pytest.mark.parametrize(
+    "text", ["auto", "off", "lookup", "suffix", "model:x", "hybrid:/a/b.gguf", "model:hf:o/n:f.gguf"]
+)
+def test_what_can_be_written(text: str) -> None:
+    assert drafter(text) == text
+
+
+@pytest.mark.parametrize("text", ["", "on", "model", "model:", "hybrid: ", "suffix:x", "off:", 3, None, True])
+def test_what_cannot_be_written(text: object) -> None:
+    with pytest.raises(ValueError, match="expected auto, off, lookup, suffix"):
+        drafter(text)
+
+
+def test_metrics_tell_acceptance() -> None:
+    stats = EngineStats(drafter="suffix", draft_checks_total=10, draft_tokens_total=80, draft_accepted_total=30)
+    text = Metrics(lambda: stats).exposition().decode()
+    found = {sample.name: sample.value for family in text_string_to_metric_families(text) for sample in family.samples}
+    assert found["shoal:spec_decode_num_drafts_total"] == 10
+    assert found["shoal:spec_decode_num_draft_tokens_total"] == 80
+    assert found["shoal:spec_decode_num_accepted_tokens_total"] == 30
+    assert found["shoal:spec_decode_acceptance_length"] == 4.0
