@@ -8,7 +8,8 @@ from __future__ import annotations
 
 ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
 BEFORE = (1.0, 1.05, 1.35, 2.3, 3.6, 6.2, 11.5, 22.0, 43.0, 85.0)
-"""Relative times of one sequence's rows at ROWS: SmolLM2 135M Q4_1, two AVX2 cores (docs/log.md, 2026-11-23)."""
+"""Assumed relative times at ROWS until measured: only the eighth row is from a figure (SmolLM2 135M Q4_1 on two quiet
+AVX2 cores: 3.6 ms for a batch of one, 8.7 ms for eight); the others continue the curve by eye."""
 
 NEW = 0.1
 """Weight of a new measurement; one far off the estimate counts as twice or half of it, for machines stall."""
