@@ -80,7 +80,7 @@ def test_train_then_report(target: Path, text: Path, tmp_path: Path, capsys: pyt
         (kind, heat) for heat in (0.0, 0.6) for kind in ("chat", "text", "code", "all")
     ]
     assert all(row["is_identical"] for row in found["rows"] if row["temperature"] == 0)
-    assert found["is_worth_it"] is any(row["wall_clock"] > 1 for row in found["rows"] if row["kind"] == "all")
+    assert found["is_worth_it"] is any(row["wall_clock"] > 1.05 for row in found["rows"] if row["kind"] == "all")
 
 
 def test_the_report_s_table_is_for_people(target: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,11 +30,10 @@ class View:
         """`tokens` at positions start, start + 1, ...; logits of the last one, or of none."""
         count, size = len(tokens), self.block_size
         positions = np.arange(start, start + count, dtype=np.int32)
-        table, spare = np.array(self.table, np.int32), np.array([*self.spare, 0], np.int32)
+        table, spare = np.array(self.table, np.int32), np.array(self.spare, np.int32)
         slots = table[positions // size] * size + positions % size
-        again = positions < self.num_computed
-        order = np.arange(count, dtype=np.int32)
-        slots[again] = (spare[order // size] * size + order % size)[again]
+        again = np.arange(max(0, min(count, self.num_computed - start)), dtype=np.int32)
+        slots[: len(again)] = spare[again // size] * size + again % size
         return Batch(
             tokens=np.ascontiguousarray(tokens, np.int32),
             positions=positions,

@@ -7,8 +7,8 @@ Greedy answers are those of the target alone, sampled ones have its distribution
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Protocol
 
 import numpy as np
@@ -177,13 +177,10 @@ def _finish(tally: Tally, tokens: list[int], start: int, rules: Rules) -> Tally:
     return tally
 
 
-def add(tally: Tally, other: Tally) -> None:
-    """`other` into `tally`."""
-    tally.rounds += other.rounds
-    tally.drafted += other.drafted
-    tally.accepted += other.accepted
-    tally.tokens += other.tokens
-    tally.draft_s += other.draft_s
-    tally.target_s += other.target_s
-    tally.total_s += other.total_s
-    tally.outputs += other.outputs
+def total(tallies: Iterable[Tally]) -> Tally:
+    """All of them as one."""
+    found = Tally()
+    for tally in tallies:
+        for item in fields(Tally):
+            setattr(found, item.name, getattr(found, item.name) + getattr(tally, item.name))
+    return found

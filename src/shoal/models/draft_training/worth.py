@@ -12,9 +12,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 
 from shoal.models.checkpoint import Checkpoint
-from shoal.models.draft_training.trial import Rules, Runs, Tally, add, answer, speculate
+from shoal.models.draft_training.trial import Rules, Runs, Tally, answer, speculate, total
 
 QUESTIONS: Mapping[str, tuple[str, ...]] = {
     "chat": (
@@ -56,7 +57,7 @@ class Worth:
     """One line of the report; see above.
 
     cost_ratio     a draft step's time; verify_ratio  a verification's; both in steps of the target alone.
-    wall_clock     tokens/s with the draft over tokens/s without.
+    wall_clock     tokens/s with the draft over tokens/s without, the median prompt's.
     is_identical   greedy only: every answer was that of the target alone. None where answers are sampled.
     """
 
@@ -90,23 +91,27 @@ def measure(pair: Pair, prompts: Mapping[str, Sequence[Sequence[int]]], rules: R
             report: Callable[[], None] = lambda: None) -> list[Worth]:  # fmt: skip
     """One line for each kind of prompt, and one ("all") for all of them; plain and speculated answers by turns."""
     answer(pair.target, next(iter(prompts.values()))[0], rules)  # pages are touched
-    every, lines = (Tally(), Tally()), []
+    every: list[_Turn] = []
+    lines: list[Worth] = []
     for kind, group in prompts.items():
-        plain, fast = Tally(), Tally()
+        turns: list[_Turn] = []
         for prompt in group:
-            add(plain, answer(pair.target, prompt, rules))
-            add(fast, speculate(pair.target, pair.draft, prompt, rules))
+            turns.append((answer(pair.target, prompt, rules), speculate(pair.target, pair.draft, prompt, rules)))
             report()
-        add(every[0], plain)
-        add(every[1], fast)
-        lines.append(_line(kind, pair, rules, plain, fast))
-    return [*lines, _line("all", pair, rules, *every)]
+        every += turns
+        lines.append(_line(kind, pair, rules, turns))
+    return [*lines, _line("all", pair, rules, every)]
 
 
-def _line(kind: str, pair: Pair, rules: Rules, plain: Tally, fast: Tally) -> Worth:
+_Turn = tuple[Tally, Tally]
+"""One prompt answered by the target alone and with the draft, one right after the other."""
+
+
+def _line(kind: str, pair: Pair, rules: Rules, turns: Sequence[_Turn]) -> Worth:
+    """Counts are summed. Ratios of times are medians over prompts: a machine that stalls spoils one, not all."""
+    plain, fast = total([turn[0] for turn in turns]), total([turn[1] for turn in turns])
     rate = fast.accepted / fast.drafted
     efficiency = 1 + rules.length * rate
-    step_s = plain.target_s / plain.rounds
     return Worth(
         kind=kind,
         temperature=rules.temperature,
@@ -115,10 +120,18 @@ def _line(kind: str, pair: Pair, rules: Rules, plain: Tally, fast: Tally) -> Wor
         acceptance_rate=rate,
         block_efficiency=efficiency,
         mbsu=efficiency / (rules.length * pair.draft_parameters / pair.target_parameters + 1),
-        cost_ratio=fast.draft_s / fast.drafted / step_s,
-        verify_ratio=fast.target_s / fast.rounds / step_s,
+        cost_ratio=median(with_it.draft_s / with_it.drafted / _step_s(alone) for alone, with_it in turns),
+        verify_ratio=median(with_it.target_s / with_it.rounds / _step_s(alone) for alone, with_it in turns),
         tokens_per_s=fast.tokens / fast.total_s,
         plain_tokens_per_s=plain.tokens / plain.total_s,
-        wall_clock=fast.tokens / fast.total_s * plain.total_s / plain.tokens,
+        wall_clock=median(_speed(with_it) / _speed(alone) for alone, with_it in turns),
         is_identical=None if rules.temperature else plain.outputs == fast.outputs,
     )
+
+
+def _step_s(alone: Tally) -> float:
+    return alone.target_s / alone.rounds
+
+
+def _speed(tally: Tally) -> float:
+    return tally.tokens / tally.total_s
