@@ -276,7 +276,7 @@ FAST = [
     Variant("whole"), Variant("speckv 256", Approximation(kv_budget=256)),
     Variant("snapkv 256", Approximation(kv_budget=256, kv_method="snapkv")),
     Variant("specpc 512", Approximation(prompt_budget=512)),
-    Variant("speckv-pc 512/256", Approximation(256, "speckv", 512)),  # noqa: E501
+    Variant("speckv-pc 512/256", Approximation(256, "speckv", 512)),
     Variant("core 0.4", Approximation(core_neurons=0.4)),
 ]  # fmt: skip
 
