@@ -275,19 +275,3 @@ def test_cancelling_midway_leaves_nothing() -> None:
             assert await house.used() == 0
 
     serve(test)
-
-
-@pytest.mark.parametrize("wish", WISHES, ids=repr)
-def test_drafts_change_no_approximated_answer(wish: Approximation) -> None:
-    """Speculation checks its drafts on what the sequence kept, core neurons included."""
-    repeating = PROMPT[:30] * 5
-    answers: list[tuple[int, ...]] = []
-
-    async def test(house: House) -> None:
-        answers.append(await house.ask(wish, repeating, tokens=60))
-        if house.engine._worker.drafting is not None:
-            assert house.engine.stats().draft_checks_total > 0
-
-    serve(test)
-    serve(test, drafter=LookupDrafter())
-    assert answers[0] == answers[1]
