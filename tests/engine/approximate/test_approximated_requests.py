@@ -13,8 +13,11 @@ import numpy as np
 import pytest
 
 from shoal.core.chunk import Chunk
+from shoal.core.clock import VirtualClock
 from shoal.core.errors import InvalidRequest
 from shoal.core.request import Approximation, KvMethod, Request, Sampling
+from shoal.engine.drafts.costs import StepTimes
+from shoal.engine.drafts.draft import NOTHING, Draft, Drafter, Want
 from shoal.engine.engine import Engine, EngineConfig
 from shoal.engine.fakes import FakeRunner
 from shoal.engine.language import Language
@@ -40,14 +43,15 @@ def checkpoint(family: Family = "llama") -> Checkpoint:
 class House:
     """An engine over the kernels."""
 
-    def __init__(self, num_blocks: int = 64, family: Family = "llama", **limits: Any) -> None:
+    def __init__(
+        self, num_blocks: int = 64, family: Family = "llama", drafter: Drafter | None = None, **limits: Any
+    ) -> None:
         self.runner = NativeRunner(checkpoint(family), num_blocks=num_blocks, block_size=16, threads=1)
         tokenizer = load_tokenizer(checkpoint().tokenizer)
         scheduler = replace(SchedulerConfig(block_size=16, num_blocks=num_blocks), **limits)
         config = EngineConfig("tiny", context_length=1024, num_layers=6, scheduler=scheduler)
-        self.engine = Engine(
-            config, self.runner, Language(tokenizer, ChatTemplate(checkpoint().chat_template, tokenizer))
-        )
+        language = Language(tokenizer, ChatTemplate(checkpoint().chat_template, tokenizer))
+        self.engine = Engine(config, self.runner, language, VirtualClock(), drafter)
 
     async def ask(
         self, approximation: Approximation | None = None, prompt: tuple[int, ...] = PROMPT, **fields: Any
@@ -275,3 +279,49 @@ def test_cancelling_midway_leaves_nothing() -> None:
             assert await house.used() == 0
 
     serve(test)
+
+
+class HalfKnowingDrafter:
+    """Drafts the rest of one known answer, whatever the prompt became, and every other time its last token is wrong."""
+
+    name = "half-knowing"
+
+    def __init__(self, answer: tuple[int, ...]) -> None:
+        self._answer, self._calls = answer, itertools.count()
+
+    def propose(self, wants: list[Want], times: StepTimes) -> list[Draft]:
+        return [self._draft(want) for want in wants]
+
+    def learn(self, seq: Sequence, num_accepted: int) -> None: ...
+
+    def forget(self, seq: Sequence, output: Any) -> None: ...
+
+    def close(self) -> None: ...
+
+    def _draft(self, want: Want) -> Draft:
+        known = tuple(want.seq.tokens)
+        made = max((n for n in range(1, len(self._answer)) if known[-n:] == self._answer[:n]), default=0)
+        tokens = list(self._answer[made : made + min(4, want.most)])
+        if not made or not tokens:
+            return NOTHING
+        tokens[-1] = (tokens[-1] + next(self._calls) % 2) % 256
+        return Draft(tuple(tokens), (1.0,) * len(tokens), "known", 64)
+
+
+@pytest.mark.parametrize("wish", WISHES, ids=repr)
+def test_drafts_change_no_approximated_answer(wish: Approximation) -> None:
+    """Where keys or neurons are left out nobody drafts; a shortened prompt is a prompt like any other."""
+    found: list[list[Chunk]] = []
+
+    async def plain(house: House) -> None:
+        found.append(await house.chunks(wish, tokens=60))
+
+    serve(plain)
+    answer = tuple(token for chunk in found[0] for token in chunk.token_ids)
+
+    async def drafted(house: House) -> None:
+        assert logprobs(await house.chunks(wish, tokens=60)) == logprobs(found[0])
+        stats, is_whole = house.engine.stats(), wish.kv_budget is None and wish.core_neurons is None
+        assert (stats.draft_accepted_total > 0, stats.draft_tokens_total > 0) == (is_whole, is_whole)
+
+    serve(drafted, drafter=HalfKnowingDrafter(answer))
