@@ -102,10 +102,11 @@ def nearest(known: Table, task: dict[str, float]) -> str:
 
 
 POLICIES: dict[str, Choose] = {
-    "metainf": selected(SelectorOptions()),
-    "metainf_bold": selected(SelectorOptions(caution=0.0)),
-    "metainf_ridge": selected(SelectorOptions("ridge")),
-    "metainf_neighbours": selected(SelectorOptions("neighbours")),
+    "metainf": selected(SelectorOptions(default=ALL)),
+    "metainf_bold": selected(SelectorOptions(caution=0.0, default=ALL)),
+    "metainf_ridge": selected(SelectorOptions("ridge", default=ALL)),
+    "metainf_neighbours": selected(SelectorOptions("neighbours", default=ALL)),
+    "metainf_single": selected(SelectorOptions()),
     "nearest": nearest,
     "best_single": lambda known, task: best_single(known),
     "always_all": lambda known, task: ALL,

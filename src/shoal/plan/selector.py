@@ -1,8 +1,8 @@
 """Which method suits a task that has not been run: learned from tasks that were (after MetaInf, arXiv 2508.09194).
 
-One small regression per method predicts its log-speed over that of the best single method. The decision falls back
-to the best single method where the task is unlike any known one, or where the predicted gain is within the error the
-regressions make on tasks they have not seen.
+One small regression per method predicts its log-speed over that of the fallback. The decision is the fallback where
+the task is unlike any known one, or where the predicted gain is within the error the regressions make on tasks they
+have not seen. The fallback is the best single method; or the one in use anyway, unless another is clearly better.
 """
 
 from __future__ import annotations
@@ -18,21 +18,29 @@ from shoal.plan.table import Features, Table
 
 FOLDS, MIN_TASKS = 5, 3
 """Folds of the estimate of error; tasks on which a method must have been measured to be predicted at all."""
+CLEAR = 3.0
+"""Standard errors; it is the best of many methods that is compared, so two would be crossed by chance too often."""
+
 FAMILIAR = 1.5
 """A task is familiar up to this many times the largest distance between a known task and its nearest neighbour."""
 
 
 @dataclass(frozen=True, slots=True)
 class SelectorOptions:
-    """caution: how many times the error on unseen tasks a predicted gain must exceed; 0 trusts every prediction."""
+    """caution: how many times the error on unseen tasks a predicted gain must exceed; 0 trusts every prediction.
+
+    default  the method in use where nothing is learned: it stays the fallback unless another's mean gain over it is
+             more than CLEAR standard errors. Among methods that tie on the known tasks, those cannot choose.
+    """
 
     regressor: RegressorName = "stumps"
     caution: float = 0.5
+    default: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """method, and why in words. gain: predicted speed over the best single method's, as a share."""
+    """method, and why in words. gain: predicted speed over the fallback's, as a share."""
 
     method: str
     why: str
@@ -45,7 +53,7 @@ class Selector:
     def __init__(self, table: Table, options: SelectorOptions | None = None) -> None:
         self._options = options or SelectorOptions()
         self._table = table
-        self.fallback = best_single(table)
+        self.fallback = fallback(table, self._options.default)
         self._centre, self._scale = table.features.mean(axis=0), _scale(table.features)
         self._known = self._standard(table.features)
         self._radius = FAMILIAR * _largest_gap(self._known)
@@ -97,6 +105,18 @@ def best_single(table: Table) -> str:
         raise LocalError("expected a method that was measured on every task, found none")
     means = np.where(whole, np.log(np.where(whole, table.speeds, 1.0)).mean(axis=0), -np.inf)
     return table.methods[int(np.argmax(means))]
+
+
+def fallback(table: Table, default: str | None) -> str:
+    """See `SelectorOptions.default`. A default that was not measured on every task cannot be compared with."""
+    best = best_single(table)
+    if default is None or default not in table.methods:
+        return best
+    gains = np.log(table.speeds[:, table.methods.index(best)] / table.speeds[:, table.methods.index(default)])
+    if not np.isfinite(gains).all():
+        return best
+    error = gains.std(ddof=1) / np.sqrt(len(gains)) if len(gains) > 1 else np.inf
+    return best if gains.mean() > CLEAR * error else default
 
 
 def _scale(features: np.ndarray) -> np.ndarray:
