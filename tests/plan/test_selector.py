@@ -92,15 +92,23 @@ def test_best_single_is_the_naive_one_among_methods_measured_everywhere() -> Non
     assert best_single(table) == max(naive, key=lambda name: naive[name])
 
 
+def equals(seed: int) -> list[Row]:
+    """Three methods that differ by noise alone."""
+    rng = np.random.default_rng(seed)
+    return [Row(task, method, float(100 * np.exp(rng.normal(0, 0.1)))) for task in tasks(2.0) for method in "abc"]
+
+
 def test_the_default_stays_the_fallback_until_another_is_clearly_better() -> None:
-    rng = np.random.default_rng(7)
-    tie = [Row(task, m, float(100 * np.exp(rng.normal(0, 0.1)))) for task in tasks(2.0) for m in "abc"]
-    single = best_single(tabulate(tie))
-    default = next(name for name in "abc" if name != single)
-    assert Selector(tabulate(tie), SelectorOptions(default=default)).fallback == default
-    clear = [Row(row.features, row.method, row.speed * (1.3 if row.method == single else 1)) for row in tie]
-    assert Selector(tabulate(clear), SelectorOptions(default=default)).fallback == single
-    assert Selector(tabulate(clear), SelectorOptions(default="never measured")).fallback == single
+    moved = 0
+    for seed in range(60):
+        rows = equals(seed)
+        single = best_single(tabulate(rows))
+        default = next(name for name in "abc" if name != single)
+        moved += Selector(tabulate(rows), SelectorOptions(default=default)).fallback != default
+        clear = [Row(row.features, row.method, row.speed * (1.3 if row.method == single else 1)) for row in rows]
+        assert Selector(tabulate(clear), SelectorOptions(default=default)).fallback == single
+        assert Selector(tabulate(clear), SelectorOptions(default="never measured")).fallback == single
+    assert moved <= 2
 
 
 def test_nothing_measured_everywhere_is_an_error() -> None:
