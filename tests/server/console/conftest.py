@@ -71,6 +71,7 @@ class Console:
 
     def _serve(self, listener: socket.socket) -> None:
         self._loop.run_until_complete(self._server.serve([listener]))
+        self._abort_connections()  # those accepted since `_break` looked: a dead process holds none open
         for task in asyncio.all_tasks(self._loop):
             task.cancel()
         self._loop.run_until_complete(asyncio.sleep(0))
@@ -85,6 +86,9 @@ class Console:
 
     def _break(self) -> None:
         self._server.should_exit = self._server.force_exit = True
+        self._abort_connections()
+
+    def _abort_connections(self) -> None:
         for connection in list(self._server.server_state.connections):
             connection.transport.abort()
 
