@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,10 +11,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from shoal.core.errors import BadConfig
 from shoal.core.service import EngineStats
+from shoal.engine.drafts.chosen import Case
 from shoal.engine.drafts.suffix import SuffixDrafter
 from shoal.engine.load import RunnerOptions, load_runner
 from shoal.models.tiny import tiny_checkpoint
 from shoal.models.tokenizer import load_tokenizer
+from shoal.node.choosing import LearnedJudge
 from shoal.node.config import NodeConfig
 from shoal.node.config_values import drafter
 from shoal.node.drafting import Target, make_drafter
@@ -41,6 +44,7 @@ def name_of(draft: str, kernels: str, home: Path) -> str | None:
         ("auto", "native", "suffix"),
         ("auto", "torch", None),
         ("suffix", "torch", "suffix"),
+        ("learned", "native", "learned"),
     ],
 )
 def test_each_way_to_draft(draft: str, kernels: str, name: str | None, tmp_path: Path) -> None:
@@ -66,13 +70,16 @@ def test_a_draft_model_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["auto", "off", "lookup", "suffix", "model:x", "hybrid:/a/b.gguf", "model:hf:o/n:f.gguf"]
+    "text",
+    ["auto", "off", "lookup", "suffix", "model:x", "hybrid:/a/b.gguf", "model:hf:o/n:f.gguf", "learned", "learned:x"],
 )
 def test_what_can_be_written(text: str) -> None:
     assert drafter(text) == text
 
 
-@pytest.mark.parametrize("text", ["", "on", "model", "model:", "hybrid: ", "suffix:x", "off:", 3, None, True])
+@pytest.mark.parametrize(
+    "text", ["", "on", "model", "model:", "hybrid: ", "suffix:x", "off:", "learned:", 3, None, True]
+)
 def test_what_cannot_be_written(text: object) -> None:
     with pytest.raises(ValueError, match="expected auto, off, lookup, suffix"):
         drafter(text)
@@ -86,3 +93,33 @@ def test_metrics_tell_acceptance() -> None:
     assert found["shoal:spec_decode_num_draft_tokens_total"] == 80
     assert found["shoal:spec_decode_num_accepted_tokens_total"] == 30
     assert found["shoal:spec_decode_acceptance_length"] == 4.0
+
+
+def test_metrics_tell_what_was_chosen() -> None:
+    stats = EngineStats(drafter="learned", choices=(("suffix", 7), ("off", 2)), choice_why="off: why not")
+    text = Metrics(lambda: stats).exposition().decode()
+    assert 'shoal:drafter_choices_total{drafter="suffix"} 7.0' in text
+    assert 'shoal:drafter_choices_total{drafter="off"} 2.0' in text
+
+
+def test_what_is_learned_stays_on_disk_as_numbers_only(tmp_path: Path) -> None:
+    case = Case(tuple(range(100, 164)), 40, 2, 16)
+    file = tmp_path / "choices.jsonl"
+    for _ in range(2):
+        judge = LearnedJudge(("suffix", "off"), "suffix", file)
+        assert judge.choose(case) in ("suffix", "off")
+        judge.observe(case, "suffix", 50.0)
+        assert sum(count for _, count in judge.choices()) == 1
+        assert judge.why()
+    (line, again) = file.read_text().splitlines()
+    assert line == again
+    assert set(json.loads(line)["features"]) == {"prompt_tokens", "max_tokens", "running", "cached_share", "repetition"}
+    assert judge.why() == "suffix: nothing is predicted to be faster by more than the error of prediction"
+
+
+def test_a_disk_that_refuses_costs_the_history_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    judge = LearnedJudge(("suffix", "off"), "suffix", tmp_path / "file" / "choices.jsonl")
+    judge.observe(Case((1, 2), 4, 1, 0), "suffix", 50.0)
+    judge.observe(Case((1, 2), 4, 1, 0), "suffix", 50.0)
+    assert judge.choose(Case((1, 2), 4, 1, 0)) == "suffix"

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from shoal.core.errors import BadConfig
 from shoal.plan.chooser import Chooser, ChooserOptions
+from shoal.plan.selector import SelectorOptions
 from shoal.plan.table import Row
 
 CLASSES = (4.0, 6.0, 8.0, 10.0)
@@ -26,7 +27,7 @@ def test_exploration_keeps_to_its_budget_and_to_the_plausible(
     share: float, max_loss: float, seed: int, asked: list[float]
 ) -> None:
     speeds = {"best": 100.0, "near": 90.0, "slow": 40.0}
-    chooser = Chooser(history(speeds), ChooserOptions(share=share, max_loss=max_loss, seed=seed))
+    chooser = Chooser(ChooserOptions(tuple(speeds), share=share, max_loss=max_loss, seed=seed), history(speeds))
     for number, tokens in enumerate(asked, 1):
         choice = chooser.choose({"tokens": tokens})
         assert chooser.explorations <= share * number
@@ -40,7 +41,7 @@ def test_exploration_keeps_to_its_budget_and_to_the_plausible(
 def test_no_budget_no_exploration_and_some_budget_some() -> None:
     counts = []
     for share in (0.0, 0.2):
-        chooser = Chooser(history({"best": 100.0, "near": 90.0}), ChooserOptions(share=share))
+        chooser = Chooser(ChooserOptions(("best", "near"), share=share), history({"best": 100.0, "near": 90.0}))
         for _ in range(200):
             chooser.choose({"tokens": 6.0})
         counts.append(chooser.explorations)
@@ -50,7 +51,9 @@ def test_no_budget_no_exploration_and_some_budget_some() -> None:
 
 def test_it_notices_through_exploration_that_the_world_has_changed() -> None:
     """`near` was 10 % behind; now it is twice as fast. Only explorations can tell."""
-    chooser = Chooser(history({"best": 100.0, "near": 90.0}), ChooserOptions(share=0.2, refit=20, max_rows=200))
+    chooser = Chooser(
+        ChooserOptions(("best", "near"), share=0.2, refit=20, max_rows=200), history({"best": 100.0, "near": 90.0})
+    )
     now = {"best": 100.0, "near": 200.0}
     last = []
     for number in range(800):
@@ -63,7 +66,7 @@ def test_it_notices_through_exploration_that_the_world_has_changed() -> None:
 
 def test_the_same_observations_give_the_same_choices() -> None:
     def play() -> list[str]:
-        chooser = Chooser(history({"a": 100.0, "b": 95.0}), ChooserOptions(share=0.3, refit=10, seed=4))
+        chooser = Chooser(ChooserOptions(("a", "b"), share=0.3, refit=10, seed=4), history({"a": 100.0, "b": 95.0}))
         chosen = []
         for number in range(60):
             features = {"tokens": CLASSES[number % 4]}
@@ -74,7 +77,38 @@ def test_the_same_observations_give_the_same_choices() -> None:
     assert play() == play()
 
 
-@pytest.mark.parametrize("bad", [{"share": 1.5}, {"share": float("nan")}, {"max_loss": -1.0}, {"refit": 0}])
-def test_bad_options_are_named(bad: dict[str, float]) -> None:
-    with pytest.raises(BadConfig, match=next(iter(bad))):
-        ChooserOptions(**bad)  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"methods": ()},
+        {"selector": SelectorOptions(default="b"), "methods": ("a",)},
+        {"share": 1.5},
+        {"share": float("nan")},
+        {"max_loss": -1.0},
+        {"refit": 0},
+    ],
+)
+def test_bad_options_are_named(bad: dict[str, object]) -> None:
+    with pytest.raises(BadConfig, match="methods" if "methods" in bad else next(iter(bad))):
+        ChooserOptions(**{"methods": ("a",), **bad})  # type: ignore[arg-type]
+
+
+def test_from_nothing_it_learns_by_exploring_alone() -> None:
+    """No history: the default at first, then what explorations have shown to be three times as fast."""
+    chooser = Chooser(ChooserOptions(("off", "lookup", "suffix"), share=0.3, refit=20))
+    speeds = {"off": 50.0, "lookup": 30.0, "suffix": 150.0}
+    assert chooser.choose({"tokens": 4.0}).why == "nothing is learned yet"
+    last = []
+    for number in range(600):
+        features = {"tokens": CLASSES[number % 4]}
+        method = chooser.choose(features).method
+        chooser.observe(features, method, speeds[method])
+        last = [*last, method][-100:]
+    assert last.count("suffix") >= 65
+
+
+def test_methods_that_are_no_more_are_forgotten() -> None:
+    rows = history({"gone": 900.0, "a": 100.0, "b": 50.0})
+    chooser = Chooser(ChooserOptions(("a", "b"), share=0.0), rows)
+    assert chooser.choose({"tokens": 4.0}).method == "a"
+    assert chooser.choices == {"a": 1, "b": 0}

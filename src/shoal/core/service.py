@@ -63,6 +63,10 @@ class EngineStats:
     """Drafts checked: each made one token more than it had right."""
     draft_tokens_total: int = 0
     draft_accepted_total: int = 0
+    choices: tuple[tuple[str, int], ...] = ()
+    """Where a drafter is chosen for each request: method, and how often it was."""
+    choice_why: str = ""
+    """The last choice and its reason, in words."""
     is_draining: bool = False
 
 

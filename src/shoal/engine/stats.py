@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shoal.core.service import EngineStats
+from shoal.engine.drafts.chosen import ChosenDrafter
 from shoal.engine.drafts.speculator import DraftCounters, Speculator
 from shoal.engine.plan import Plan
 from shoal.engine.scheduler import Scheduler
@@ -35,6 +36,8 @@ class Counters:
         self, scheduler: Scheduler, device: str, kernels: str, is_draining: bool, drafting: Speculator | None = None
     ) -> EngineStats:
         drafts = DraftCounters() if drafting is None else drafting.counters
+        drafter = None if drafting is None else drafting.drafter
+        judge = drafter.judge if isinstance(drafter, ChosenDrafter) else None
         config, pool = scheduler.config, scheduler.tables.pool
         return EngineStats(
             device=device,
@@ -56,8 +59,10 @@ class Counters:
             generation_tokens_total=self.generation_tokens,
             preemptions_total=scheduler.num_preemptions,
             is_draining=is_draining,
-            drafter="" if drafting is None else drafting.drafter.name,
+            drafter="" if drafter is None else drafter.name,
             draft_checks_total=drafts.checks,
             draft_tokens_total=drafts.tokens,
             draft_accepted_total=drafts.accepted,
+            choices=() if judge is None else judge.choices(),
+            choice_why="" if judge is None else judge.why(),
         )

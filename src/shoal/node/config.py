@@ -101,7 +101,7 @@ OPTIONS = (
     Option(
         "draft",
         values.drafter,
-        "guess tokens ahead, changes no answer: auto, off, lookup, suffix, model:NAME or hybrid:NAME",
+        "guess tokens ahead, changes no answer: auto, off, lookup, suffix, learned, or model:, hybrid:, learned:NAME",
         "--draft",
     ),
     Option("draft_memory", values.size(1 << 20), "memory for past answers that drafts are made of", "--draft-memory"),

@@ -92,10 +92,12 @@ def choice(*names: str) -> Callable[[Any], str]:
 def drafter(value: Any) -> str:
     """A way to draft; a draft model is named as `model` is."""
     kind, separator, name = value.partition(":") if isinstance(value, str) else ("", "", "")
-    is_plain = kind in ("auto", "off", "lookup", "suffix") and not separator
-    if is_plain or (kind in ("model", "hybrid") and name.strip()):
+    is_plain = kind in ("auto", "off", "lookup", "suffix", "learned") and not separator
+    if is_plain or (kind in ("model", "hybrid", "learned") and name.strip()):
         return str(value)
-    raise ValueError(f"expected auto, off, lookup, suffix, model:NAME or hybrid:NAME, found {value!r}")
+    raise ValueError(
+        f"expected auto, off, lookup, suffix, learned, or model:, hybrid: or learned:NAME, found {value!r}"
+    )
 
 
 def optional(parse: Callable[[Any], T]) -> Callable[[Any], T | None]:

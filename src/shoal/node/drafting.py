@@ -2,15 +2,18 @@
 
 `auto` is suffix decoding where the C kernels compute, for it is never much slower there (bench/speculation.py) and
 cannot change an answer, and nothing elsewhere: torch's results depend in their last bits on which rows share a step.
+`learned` chooses for each request by what requests like it gave here, and tries the others within a budget.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from dataclasses import dataclass, replace
 
 from shoal.core.clock import SystemClock
 from shoal.core.errors import Unsupported
+from shoal.engine.drafts.chosen import ChosenDrafter
 from shoal.engine.drafts.draft import Drafter
 from shoal.engine.drafts.hybrid import HybridDrafter
 from shoal.engine.drafts.lookup import LookupDrafter
@@ -20,6 +23,7 @@ from shoal.engine.load import Loaded, RunnerOptions, load_runner
 from shoal.models.checkpoint import open_checkpoint
 from shoal.models.store import Store
 from shoal.models.tokenizer import Tokenizer, load_tokenizer
+from shoal.node.choosing import LearnedJudge
 from shoal.node.config import NodeConfig
 
 _log = logging.getLogger(__name__)
@@ -43,6 +47,8 @@ def make_drafter(config: NodeConfig, target: Target) -> Drafter | None:
         return _automatic(config, target)
     if kind == "lookup":
         return LookupDrafter()
+    if kind == "learned":
+        return _learned(config, target, model)
     if kind == "suffix":
         return _suffix(config, target)
     if kind == "model":
@@ -60,6 +66,16 @@ def _automatic(config: NodeConfig, target: Target) -> Drafter | None:
     except Unsupported as error:
         _log.warning("no drafting: %s", error)
         return None
+
+
+def _learned(config: NodeConfig, target: Target, model: str) -> ChosenDrafter:
+    """Nothing, lookup, suffix trees, and the draft model where one is named."""
+    drafters: dict[str, Drafter | None] = {"suffix": _suffix(config, target), "lookup": LookupDrafter(), "off": None}
+    if model:
+        drafters["model"] = _model(config, target, model)
+    key = hashlib.sha256(repr((target.fingerprint, target.loaded.kernels, config.threads, model)).encode())
+    file = config.home / "drafts" / f"choices-{key.hexdigest()[:16]}.jsonl"
+    return ChosenDrafter(drafters, LearnedJudge(tuple(drafters), "suffix", file), SystemClock())
 
 
 def _suffix(config: NodeConfig, target: Target) -> SuffixDrafter:

@@ -73,3 +73,7 @@ class _EngineCollector(Collector):
         yield CounterMetricFamily("shoal:spec_decode_num_accepted_tokens", "Of them right.", stats.draft_accepted_total)
         length = 1 + stats.draft_accepted_total / stats.draft_checks_total if stats.draft_checks_total else 1.0
         yield GaugeMetricFamily("shoal:spec_decode_acceptance_length", "Tokens made per draft checked.", length)
+        choices = CounterMetricFamily("shoal:drafter_choices", "Requests a drafter was chosen for.", labels=["drafter"])
+        for drafter, count in stats.choices:
+            choices.add_metric([drafter], count)
+        yield choices

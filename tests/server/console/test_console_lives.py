@@ -117,3 +117,12 @@ def test_the_engine_view_shows_what_the_engine_does(page: Page, console: Any) ->
     expect(page.locator(".school .cached")).to_have_count(20)
     console.stats = replace(console.stats, generation_tokens_total=500)
     expect(page.locator("#engine .spark .line")).to_have_attribute("points", re.compile(r"^\d"))
+
+
+def test_the_engine_view_says_what_drafts_and_why(page: Page, console: Any) -> None:
+    line = page.locator("#engine .device").nth(1)
+    expect(line).to_be_hidden()
+    console.stats = replace(
+        console.stats, drafter="learned", draft_checks_total=10, draft_accepted_total=25, choice_why="off: <b>it is</b>"
+    )
+    expect(line).to_have_text("Drafts: learned, 3.5 tokens per check (last off: <b>it is</b>)")

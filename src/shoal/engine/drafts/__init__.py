@@ -5,8 +5,9 @@ A drafter proposes a path of tokens; the step computes them behind the sequence'
 drafter can change an answer, only how fast it comes: see docs/decisions/speculation.md for why this rule and no other.
 
 Files: draft (the words drafters share), lookup (n-grams of prompt and output), suffix (suffix trees over this request
-and over past answers), saved (past answers on disk), model (a smaller model), hybrid (suffix, else model), costs (how
-long a step of n rows takes), policy (how much of a draft is worth computing), speculator (what the worker calls).
+and over past answers), saved (past answers on disk), model (a smaller model), hybrid (suffix, else model),
+chosen (another one for each request), costs (how long a step of n rows takes), policy (how much of a draft is worth
+computing), speculator (what the worker calls).
 What this does not do: tree attention. A tree draft exists for study (`SuffixTree.look(is_tree=True)`); the engine
 verifies one path.
 """

@@ -27,6 +27,7 @@ export class EngineView {
   constructor(root) {
     this.rate = el("output", { class: "rate", text: "–", "aria-label": "Tokens per second" });
     this.device = el("p", { class: "device" });
+    this.drafts = el("p", { class: "device", hidden: "" });
     this.line = svg("polyline", { class: "line", "vector-effect": "non-scaling-stroke" });
     this.area = svg("polygon", { class: "area" });
     this.values = FIGURES.map(() => el("dd", { text: "–" }));
@@ -42,7 +43,7 @@ export class EngineView {
     chart.setAttribute("preserveAspectRatio", "none");
     const school = drawing("school", COLUMNS * 14 + 5, ROWS * 11, this.fish);
     root.replaceChildren(
-      el("h2", { id: "engine-title", text: "Engine" }), this.device,
+      el("h2", { id: "engine-title", text: "Engine" }), this.device, this.drafts,
       el("p", { class: "speed" }, this.rate, " tokens/s"), chart,
       el("dl", { class: "figures" }, ...figures),
       el("h3", { text: "Cache" }), school, this.legend);
@@ -52,6 +53,8 @@ export class EngineView {
   update(stats, nowMs) {
     this.#measure(stats.generation_tokens_total, nowMs);
     this.device.textContent = [stats.device, stats.kernels].filter(Boolean).join(" · ");
+    this.drafts.hidden = !stats.drafter;
+    this.drafts.textContent = drafting(stats);
     FIGURES.forEach(([, , read], index) => (this.values[index].textContent = read(stats)));
     this.#drawSpeed();
     this.#drawCache(stats);
@@ -100,6 +103,12 @@ function fish(index) {
 
 function key(kind, text) {
   return el("span", { class: kind, text });
+}
+
+/** One line: what guesses tokens ahead, how long its guesses hold, and where it is chosen per request, why. */
+function drafting({ drafter, draft_checks_total: checks, draft_accepted_total: accepted, choice_why: why }) {
+  const length = checks ? `, ${(1 + accepted / checks).toFixed(1)} tokens per check` : "";
+  return `Drafts: ${drafter}${length}${why ? ` (last ${why})` : ""}`;
 }
 
 function of(value, most) {
