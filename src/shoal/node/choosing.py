@@ -14,13 +14,16 @@ from shoal.plan.table import Row
 
 _log = logging.getLogger(__name__)
 
+REFIT, MAX_ROWS = 100, 1000
+"""Learning from a thousand rows takes about 40 ms between two steps; every hundred requests that is nothing."""
+
 
 class LearnedJudge:
     """Of `methods`, `default` is used until something is learned. Only numbers are kept: lengths, shares, speeds."""
 
     def __init__(self, methods: tuple[str, ...], default: str, file: Path) -> None:
         self._history: History | None = History(file)
-        options = ChooserOptions(methods, selector=SelectorOptions(default=default))
+        options = ChooserOptions(methods, refit=REFIT, max_rows=MAX_ROWS, selector=SelectorOptions(default=default))
         self._chooser = Chooser(options, self._history.rows())
         self._why = ""
 
