@@ -1,4 +1,6 @@
-"""Shoal through its whole engine: scheduling, paging, greedy sampling and text are inside the timing."""
+"""Shoal through its whole engine: scheduling, paging, greedy sampling and text are inside the timing.
+
+Drafts are off: they would answer random prompts with repetitions and win by that (see bench/speculation.py)."""
 
 from __future__ import annotations
 
@@ -24,7 +26,7 @@ class Shoal:
         threading.Thread(target=self.loop.run_forever, daemon=True).start()
 
     def load(self, path: str, threads: int) -> dict[str, Any]:
-        config = NodeConfig(home=Path.home() / ".cache" / "shoal", model=path, threads=threads)
+        config = NodeConfig(home=Path.home() / ".cache" / "shoal", model=path, threads=threads, draft="off")
         self._composition = compose(config)
         self.node = self._run(self._composition.__aenter__())
         stats = self.node.service.stats()
