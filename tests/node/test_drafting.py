@@ -96,7 +96,7 @@ def test_metrics_tell_acceptance() -> None:
 
 
 def test_metrics_tell_what_was_chosen() -> None:
-    stats = EngineStats(drafter="learned", choices=(("suffix", 7), ("off", 2)), choice_why="off: why not")
+    stats = EngineStats(drafter="learned", choices={"suffix": 7, "off": 2}, choice_why="off: why not")
     text = Metrics(lambda: stats).exposition().decode()
     assert 'shoal:drafter_choices_total{drafter="suffix"} 7.0' in text
     assert 'shoal:drafter_choices_total{drafter="off"} 2.0' in text

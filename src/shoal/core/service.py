@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from shoal.core.request import Message
@@ -63,7 +63,7 @@ class EngineStats:
     """Drafts checked: each made one token more than it had right."""
     draft_tokens_total: int = 0
     draft_accepted_total: int = 0
-    choices: tuple[tuple[str, int], ...] = ()
+    choices: Mapping[str, int] = field(default_factory=dict)
     """Where a drafter is chosen for each request: method, and how often it was."""
     choice_why: str = ""
     """The last choice and its reason, in words."""

@@ -63,6 +63,6 @@ class Counters:
             draft_checks_total=drafts.checks,
             draft_tokens_total=drafts.tokens,
             draft_accepted_total=drafts.accepted,
-            choices=() if judge is None else judge.choices(),
+            choices={} if judge is None else dict(judge.choices()),
             choice_why="" if judge is None else judge.why(),
         )

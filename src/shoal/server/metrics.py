@@ -74,6 +74,6 @@ class _EngineCollector(Collector):
         length = 1 + stats.draft_accepted_total / stats.draft_checks_total if stats.draft_checks_total else 1.0
         yield GaugeMetricFamily("shoal:spec_decode_acceptance_length", "Tokens made per draft checked.", length)
         choices = CounterMetricFamily("shoal:drafter_choices", "Requests a drafter was chosen for.", labels=["drafter"])
-        for drafter, count in stats.choices:
+        for drafter, count in stats.choices.items():
             choices.add_metric([drafter], count)
         yield choices
