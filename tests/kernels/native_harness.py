@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -88,6 +89,37 @@ def executor(
 ) -> Executor:
     shape = cache or CacheShape(1, 1, 16, 1, 16, False)
     return Executor(library, lower(recorder, result), shape, threads=threads, hidden_size=1)
+
+
+class AttentionCase(Protocol):
+    """Dimensions of one attention; window and softcap 0: none."""
+
+    heads: int
+    kv_heads: int
+    dim: int
+    block_size: int
+    window: int
+    softcap: float
+    is_half: bool
+
+
+def attention(
+    library: native.Library, case: AttentionCase, tables: list[np.ndarray], num_blocks: int
+) -> tuple[Weights, Executor]:
+    """A program whose row r has row r of `tables` as query, key and value, in layer 1 of 2; keep the weights alive."""
+    weights, recorder = Weights(library), Recorder()
+    values = [recorder.value(table.shape[1]) for table in tables]
+    for value, table in zip(values, tables, strict=True):
+        address = weights.floats(table)
+        recorder.add(Node(Code.EMBED, (), (value,), table.shape[1], weights=(address,), f=1.0))
+    out = recorder.value(tables[0].shape[1])
+    recorder.add(Node(Code.WRITE_KV, (values[1], values[2]), (), tables[1].shape[1], layer=1))
+    recorder.add(Node(Code.ATTENTION, (values[0],), (out,), tables[0].shape[1], heads=case.heads, layer=1,
+                      count=case.window, f=case.dim**-0.5, g=case.softcap))  # fmt: skip
+    gathered = recorder.value(tables[0].shape[1])
+    recorder.add(Node(Code.GATHER, (out,), (gathered,), tables[0].shape[1], on_outputs=True))
+    cache = CacheShape(2, num_blocks, case.block_size, case.kv_heads, case.dim, case.is_half)
+    return weights, executor(library, recorder, gathered, cache)
 
 
 def product(

@@ -14,8 +14,6 @@ from native_harness import ISAS, Step
 from shoal.core.errors import Unsupported
 from shoal.kernels import native
 from shoal.kernels.approximation import PartialSteps
-from shoal.kernels.executor import CacheShape, Executor
-from shoal.kernels.program import Code, Node, Recorder
 from shoal.kernels.reference import importance, probabilities
 
 
@@ -40,20 +38,8 @@ class Attention:
     """Row i of three tables are the query, key and value of position i; they are cached as layer 1 of 2."""
 
     def __init__(self, case: Case, tables: list[np.ndarray], num_blocks: int, isa: str | None = None) -> None:
-        library = native.load(isa)
-        self.case, self.weights, recorder = case, harness.Weights(library), Recorder()
-        values = [recorder.value(table.shape[1]) for table in tables]
-        for value, table in zip(values, tables, strict=True):
-            address = self.weights.floats(table)
-            recorder.add(Node(Code.EMBED, (), (value,), table.shape[1], weights=(address,), f=1.0))
-        out = recorder.value(tables[0].shape[1])
-        recorder.add(Node(Code.WRITE_KV, (values[1], values[2]), (), tables[1].shape[1], layer=1))
-        recorder.add(Node(Code.ATTENTION, (values[0],), (out,), tables[0].shape[1], heads=case.heads, layer=1,
-                          count=case.window, f=case.dim**-0.5, g=case.softcap))  # fmt: skip
-        gathered = recorder.value(tables[0].shape[1])
-        recorder.add(Node(Code.GATHER, (out,), (gathered,), tables[0].shape[1], on_outputs=True))
-        cache = CacheShape(2, num_blocks, case.block_size, case.kv_heads, case.dim, case.is_half)
-        self.executor: Executor = harness.executor(library, recorder, gathered, cache)
+        self.case = case
+        self.weights, self.executor = harness.attention(native.load(isa), case, tables, num_blocks)
 
     def step(self, start: int, end: int, blocks: np.ndarray) -> Step:
         at = np.arange(start, end, dtype=np.int32)

@@ -10,8 +10,6 @@ import pytest
 from native_harness import ISAS, Step
 
 from shoal.kernels import native
-from shoal.kernels.executor import CacheShape, Executor
-from shoal.kernels.program import Code, Node, Recorder
 from shoal.kernels.reference import attention
 
 
@@ -44,19 +42,7 @@ class Attention:
 
     def __init__(self, library: native.Library, case: Case, tables: list[np.ndarray], num_blocks: int) -> None:
         self.case = case
-        self.weights, recorder = harness.Weights(library), Recorder()
-        values = [recorder.value(table.shape[1]) for table in tables]
-        for value, table in zip(values, tables, strict=True):
-            address = self.weights.floats(table)
-            recorder.add(Node(Code.EMBED, (), (value,), table.shape[1], weights=(address,), f=1.0))
-        out = recorder.value(tables[0].shape[1])
-        recorder.add(Node(Code.WRITE_KV, (values[1], values[2]), (), tables[1].shape[1], layer=1))
-        recorder.add(Node(Code.ATTENTION, (values[0],), (out,), tables[0].shape[1], heads=case.heads, layer=1,
-                          count=case.window, f=case.dim**-0.5, g=case.softcap))  # fmt: skip
-        gathered = recorder.value(tables[0].shape[1])
-        recorder.add(Node(Code.GATHER, (out,), (gathered,), tables[0].shape[1], on_outputs=True))
-        cache = CacheShape(2, num_blocks, case.block_size, case.kv_heads, case.dim, case.is_half)
-        self.executor: Executor = harness.executor(library, recorder, gathered, cache)
+        self.weights, self.executor = harness.attention(library, case, tables, num_blocks)
 
     def run(self, pieces: list[tuple[int, int, int, list[int]]]) -> np.ndarray:
         """pieces: (first table row, start position, count, blocks) of each sequence."""

@@ -199,4 +199,4 @@ async def refuses(port: int) -> None:
             except ConnectionRefusedError:
                 return
             writer.close()
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(0)
