@@ -1,4 +1,4 @@
-"""The vocabulary a network is written in, with two speakers: native (records C once) and torch (runs eagerly).
+"""The vocabulary a network is written in, with two speakers: native (records a program) and torch (runs eagerly).
 
 A family is one function `forward(ops, config)` that composes these operations over opaque activations `X` of shape
 (rows, features); weights are referred to by their canonical names. The native speaker calls it once at load and keeps

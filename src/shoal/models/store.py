@@ -91,7 +91,9 @@ class Store:
         record = record or next((item for item in self.records() if item.source == model), None)
         if record is None:
             have = ", ".join(record.name for record in self.records()) or "nothing yet"
-            raise BadConfig("model", f"{model!r} is not in the store (there: {have}); try: shoal models pull {model}")
+            can_pull = find(model) is not None or model.startswith("hf:")
+            advice = f"shoal models pull {model}" if can_pull else "a path, hf:owner/name, or shoal models list"
+            raise BadConfig("model", f"{model!r} is not in the store (there: {have}); try: {advice}")
         return self.path(record)
 
     def remove(self, name: str) -> Record:
