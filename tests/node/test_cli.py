@@ -66,7 +66,10 @@ def test_wrong_usage_is_exit_code_2(arguments: list[str], capsys: pytest.Capture
         (["config", "--kv-memory", "lots"], "shoal: --kv-memory: expected a size"),
         (["models", "pull", "no-such-model"], "'no-such-model' is neither a known model"),
         (["models", "rm", "no-such-model"], "'no-such-model' is not in the store"),
-        (["models", "info", "no-such-model"], "is not in the store (there: nothing yet); try: a path, hf:owner/name, or shoal models list"),
+        (
+            ["models", "info", "no-such-model"],
+            "there: nothing yet); try: a path, hf:owner/name, or shoal models list",
+        ),
         (["run", "   "], "prompt: expected some text"),
         (["run", "--schema", "no-such-file", "x"], "--schema: expected a file with a JSON Schema"),
         (["run", "--url", "ftp://x", "x"], "--url: expected http://host:port"),
