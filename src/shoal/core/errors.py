@@ -81,6 +81,28 @@ class Unsupported(LocalError):
     code = "unsupported"
 
 
+class Unreachable(LocalError):
+    """No connection to a peer. `steps` says, in order, what was tried and how each try ended."""
+
+    code = "unreachable"
+
+    def __init__(self, message: str, steps: tuple[str, ...] = ()) -> None:
+        super().__init__("; ".join((message, *steps)))
+        self.steps = steps
+
+
+class LinkClosed(LocalError):
+    """A connection ended, or was ended, before the work on it did. The work may be done again elsewhere."""
+
+    code = "link_closed"
+
+
+class StreamReset(LinkClosed):
+    """The other side gave up one stream; the connection lives."""
+
+    code = "stream_reset"
+
+
 # ---- the other side's -----------------------------------------------------------------------------------
 
 
@@ -116,6 +138,12 @@ class ModelNotFound(InvalidRequest):
         have = ", ".join(available) if available else "none"
         super().__init__(f"model {name!r} is not served here; available: {have}", "model", "model_not_found")
         self.name = name
+
+
+class PeerFault(RemoteError):
+    """A peer broke a protocol: bytes that mean nothing, a bad signature, more than was agreed. Ends the connection."""
+
+    code = "peer_fault"
 
 
 class Unauthorized(RemoteError):
