@@ -11,7 +11,7 @@ seams (Generate, Session), errors, encoding (canonical CBOR), units, clock, fake
 from shoal.core.chunk import Chunk, FinishReason, Measured, Receipt, TokenLogprob, ToolCallDelta, Usage
 from shoal.core.clock import Clock, SystemClock, VirtualClock
 from shoal.core.errors import LocalError, RemoteError, ShoalError
-from shoal.core.request import Approximation, Constraint, Message, Request, Sampling, Tool, ToolCall, ToolChoice
+from shoal.core.request import Approximation, Constraint, Message, Request, Resume, Sampling, Tool, ToolCall, ToolChoice
 from shoal.core.seams import Generate, Session
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "Receipt",
     "RemoteError",
     "Request",
+    "Resume",
     "Sampling",
     "Session",
     "ShoalError",

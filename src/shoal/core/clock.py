@@ -62,8 +62,9 @@ class VirtualClock:
         target = self._now + seconds
         while self._sleepers and self._sleepers[0][0] <= target:
             self._now, _, future = heapq.heappop(self._sleepers)
-            if not future.done():
-                future.set_result(None)
+            if future.done():  # a cancelled sleeper: nobody to wake, so nothing to wait for
+                continue
+            future.set_result(None)
             for _ in range(8):  # a woken task may await a few settled futures before it sleeps again
                 await asyncio.sleep(0)
         self._now = target

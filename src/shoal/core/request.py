@@ -119,6 +119,19 @@ class Approximation:
 
 
 @dataclass(frozen=True, slots=True)
+class Resume:
+    """An answer that somebody else began: the engine goes on behind `tokens` as if it had made them.
+
+    tokens  ids of the answer so far, up to the end of a chunk that was delivered; not empty.
+    choice  which of the original request's choices this is; its chunks carry this index. The original's seed must be
+            set, and then sampling goes on as it would have there.
+    """
+
+    tokens: tuple[int, ...]
+    choice: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One request, `n` answers.
 
@@ -132,6 +145,8 @@ class Request:
     deadline     absolute, on the monotonic clock of the machine that holds this object, in seconds; None: no limit.
     receipt      attach a `Receipt` to the last chunk.
     approximation  what may be left out to save time or memory; None: nothing.
+    resume       go on with an answer begun elsewhere, one choice at a time (n = 1); nothing of it is repeated, but
+                 limits, penalties, stop strings and usage count it.
     """
 
     request_id: str
@@ -148,3 +163,4 @@ class Request:
     deadline: float | None = None
     receipt: bool = False
     approximation: Approximation | None = None
+    resume: Resume | None = None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from shoal.core.chunk import Chunk, FinishReason, TokenLogprob, ToolCallDelta
 from shoal.core.errors import LocalError
 from shoal.core.request import Message, Request
@@ -94,6 +96,15 @@ class Answer:
         if self._has_enough_calls():
             self._finish_reason = "tool_calls"
         return self._chunk(visible, deltas) if visible or deltas or self._finish_reason else None
+
+    def replay(self, tokens: Sequence[int]) -> None:
+        """Tokens whose chunks were delivered by somebody else. LocalError where the answer ends among them."""
+        for token in tokens:
+            self.push(Sampled(token))
+        if self._finish_reason is not None:
+            raise LocalError(f"the answer ended ({self._finish_reason}): there is nothing to go on with")
+        self._tokens.clear()
+        self._logprobs.clear()
 
     def end(self) -> Chunk:
         """End the answer here with "length" and give out everything held: there is no room for another token."""

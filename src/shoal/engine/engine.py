@@ -94,7 +94,15 @@ class Engine:
         submitted_at = self._clock.monotonic()
         self._check_open()
         prepared = await asyncio.to_thread(self._preparer.prepare, request)
-        job = Job(request, prepared.seq, prepared.choices, Mailbox(), submitted_at, prepared.echo)
+        job = Job(
+            request,
+            prepared.seq,
+            prepared.choices,
+            Mailbox(),
+            submitted_at,
+            prepared.echo,
+            num_tokens=prepared.num_made,
+        )
         if prepared.max_tokens == 0:
             for chunk in job.only_echo(self._clock.monotonic()):
                 yield chunk

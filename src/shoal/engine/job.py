@@ -43,7 +43,7 @@ class Choice:
 
 @dataclass(slots=True, eq=False)
 class Job:
-    """Times are monotonic seconds; `waiting` holds the choices until the prompt's first output."""
+    """Times are monotonic seconds. `num_tokens` counts what was made elsewhere too, and `seq` begins with it."""
 
     request: Request
     seq: Sequence
@@ -60,7 +60,7 @@ class Job:
     active: dict[Sequence, Choice] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.num_prompt = len(self.seq.tokens)
+        self.num_prompt = len(self.seq.tokens) - self.num_tokens
 
     def receive(self, seq: Sequence, outputs: Outputs, desk: Desk) -> int:
         """Sample what follows the certain tokens of `seq`, and continue or end its choices. Tokens made."""

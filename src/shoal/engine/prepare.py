@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shoal.core.errors import ContextTooLong, InvalidRequest, ModelNotFound
+from shoal.core.errors import ContextTooLong, InvalidRequest, LocalError, ModelNotFound
 from shoal.core.request import Message, Request
 from shoal.engine.approximate.budgets import Budgets
 from shoal.engine.job import Choice
@@ -18,12 +18,16 @@ MAX_PRIORITY = 1000
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """`choices` share `seq` until the first fork; `echo` is the prompt's text where it is to be repeated."""
+    """`choices` share `seq` until the first fork; `echo` is the prompt's text where it is to be repeated.
+
+    num_made  tokens at the end of `seq` that are already part of the answer (`Request.resume`).
+    """
 
     seq: Sequence
     choices: list[Choice]
     max_tokens: int
     echo: str | None
+    num_made: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +51,14 @@ class Preparer:
         prompt = self.language.prompt(request)
         self.check_tokens(prompt, _param(request))
         max_tokens = self._max_tokens(request, len(prompt))
+        made = self._made(request, prompt, max_tokens)
         stage = self.budgets.stage(request, len(prompt))
-        seq = Sequence(int_array(prompt), len(prompt) + max_tokens, priority=request.priority, stage=stage)
+        seq = Sequence(int_array([*prompt, *made]), len(prompt) + max_tokens, priority=request.priority, stage=stage)
         if stage is not None and stage.depth:
             seq.outputs_from = len(prompt)  # the draft's pass answers nothing
         choices = self._choices(request, seq, prompt, max_tokens)
-        return Prepared(seq, choices, max_tokens, self.language.tokenizer.decode(prompt) if request.echo else None)
+        echo = self.language.tokenizer.decode(prompt) if request.echo else None
+        return Prepared(seq, choices, max_tokens, echo, len(made))
 
     def check_tokens(self, tokens: list[int], param: str) -> None:
         """InvalidRequest for none, or ids outside the vocabulary; ContextTooLong if no answer would fit behind."""
@@ -89,6 +95,22 @@ class Preparer:
                 _param(request),
             )
 
+    def _made(self, request: Request, prompt: list[int], max_tokens: int) -> tuple[int, ...]:
+        """Tokens of the answer made elsewhere."""
+        resume = request.resume
+        if resume is None:
+            return ()
+        if request.n != 1 or request.echo or request.approximation is not None:
+            raise InvalidRequest("resume: one choice at a time, without echo or approximation", "resume")
+        if not resume.tokens or not 0 <= resume.choice < 2**16:
+            raise InvalidRequest("resume: expected at least one token and a choice in 0 .. 65535", "resume")
+        if len(resume.tokens) >= max_tokens:
+            raise InvalidRequest(
+                f"resume: the answer has {len(resume.tokens)} tokens, its limit is {max_tokens}", "resume"
+            )
+        self.check_tokens([*prompt, *resume.tokens], "resume")
+        return resume.tokens
+
     def _max_tokens(self, request: Request, num_prompt: int) -> int:
         room = self.limit - num_prompt
         wanted = request.sampling.max_tokens
@@ -103,14 +125,32 @@ class Preparer:
         tokenizer = self.language.tokenizer
         matcher = self.language.matcher(request)
         vocab_size = min(self.vocab_size, tokenizer.vocab_size)
+        begins = 0 if request.resume is None else request.resume.choice
         first = SamplerState(
-            request.sampling, choice=0, prompt=prompt, vocab_size=vocab_size, eos_ids=tokenizer.eos_ids, matcher=matcher
+            request.sampling,
+            choice=begins,
+            prompt=prompt,
+            vocab_size=vocab_size,
+            eos_ids=tokenizer.eos_ids,
+            matcher=matcher,
         )
         states = [first, *(first.fork(index) for index in range(1, request.n))]
-        return [
+        choices = [
             Choice(state, self.language.answer(request, index, max_tokens, matcher is not None), seq)
-            for index, state in enumerate(states)
+            for index, state in enumerate(states, begins)
         ]
+        if request.resume is not None:
+            _replay(choices[0], request.resume.tokens)
+        return choices
+
+
+def _replay(choice: Choice, tokens: tuple[int, ...]) -> None:
+    try:
+        for token in tokens:
+            choice.state.accept(token)
+        choice.answer.replay(tokens)
+    except LocalError as error:
+        raise InvalidRequest(f"resume: these tokens are not the beginning of an answer: {error}", "resume") from error
 
 
 def _param(request: Request) -> str:
