@@ -1,0 +1,90 @@
+"""Bytes of a peer become checked values here, or `PeerFault` says what was expected: never another exception.
+
+A part's one parsing function is a few calls of these, so that none forgets a bound.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shoal.core.encoding import decode
+from shoal.core.errors import PeerFault, RemoteError
+from shoal.mesh.address import MAX_HINTS, Address
+from shoal.mesh.peer_id import ID_BYTES, PeerId
+
+MAX_HINT_LENGTH = 256
+"""Characters of one endpoint or relay URL."""
+
+
+def message(data: bytes | bytearray | memoryview, max_bytes: int) -> Any:
+    """The value behind a message of at most `max_bytes` canonical bytes."""
+    if len(data) > max_bytes:
+        raise PeerFault(f"expected at most {max_bytes} bytes, found {len(data)}")
+    try:
+        return decode(bytes(data))
+    except RemoteError as error:
+        raise PeerFault(str(error)) from error
+
+
+def row(value: Any, length: int) -> list[Any]:
+    """An array of exactly `length` items."""
+    if type(value) is not list or len(value) != length:
+        raise PeerFault(f"expected an array of {length}, found {_shown(value)}")
+    return value
+
+
+def many(value: Any, at_most: int) -> list[Any]:
+    """An array of up to `at_most` items."""
+    if type(value) is not list or len(value) > at_most:
+        raise PeerFault(f"expected an array of at most {at_most}, found {_shown(value)}")
+    return value
+
+
+def octets(value: Any, at_most: int, exactly: int | None = None) -> bytes:
+    if type(value) is not bytes or len(value) > at_most or (exactly is not None and len(value) != exactly):
+        raise PeerFault(f"expected {'' if exactly else 'at most '}{exactly or at_most} bytes, found {_shown(value)}")
+    return value
+
+
+def integer(value: Any, low: int = 0, high: int = 2**63 - 1) -> int:
+    if type(value) is not int or not low <= value <= high:
+        raise PeerFault(f"expected an integer from {low} to {high}, found {_shown(value)}")
+    return value
+
+
+def number(value: Any, low: float, high: float) -> float:
+    if type(value) not in (int, float) or not low <= value <= high:
+        raise PeerFault(f"expected a number from {low} to {high}, found {_shown(value)}")
+    return float(value)
+
+
+def text(value: Any, at_most: int) -> str:
+    if type(value) is not str or len(value) > at_most:
+        raise PeerFault(f"expected a text of at most {at_most} characters, found {_shown(value)}")
+    return value
+
+
+def flag(value: Any) -> bool:
+    if type(value) is not bool:
+        raise PeerFault(f"expected true or false, found {_shown(value)}")
+    return value
+
+
+def peer_id(value: Any) -> PeerId:
+    return PeerId(octets(value, ID_BYTES, ID_BYTES))
+
+
+def address(value: Any, peer: PeerId) -> Address:
+    """The hints `address_fields` wrote. What a hint means is the carrier's own to check."""
+    kinds = [tuple(text(hint, MAX_HINT_LENGTH) for hint in many(kind, MAX_HINTS)) for kind in row(value, 3)]
+    return Address(peer, kinds[0], kinds[1], kinds[2])
+
+
+def address_fields(where: Address) -> list[list[str]]:
+    """`Address` without its peer, as it is encoded."""
+    return [list(kind[:MAX_HINTS]) for kind in (where.udp, where.tcp, where.relays)]
+
+
+def _shown(value: Any) -> str:
+    size = f" of {len(value)}" if isinstance(value, (list, dict, str, bytes)) else ""
+    return f"{type(value).__name__}{size}"
