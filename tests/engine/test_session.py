@@ -176,6 +176,35 @@ def test_a_cancelled_append_leaves_the_context_as_it_was() -> None:
     serve(test)
 
 
+def test_an_append_cancelled_once_its_rows_are_there() -> None:
+    """The worker had finished, the caller had not looked: the tokens stayed in the context, or a first append's blocks
+    in the pool."""
+
+    async def test(engine: Engine, runner: FakeRunner) -> None:
+        worker = engine._worker
+        for before in ([], list(range(10))):
+            session = await engine.session()
+            if before:
+                await session.append(before)
+            runner.gate.clear()
+            runner.is_inside.clear()
+            task = asyncio.create_task(session.append(list(range(50, 80))))
+            await asyncio.to_thread(runner.is_inside.wait)
+            runner.gate.set()
+            steps = engine.stats().steps_total
+            while engine.stats().steps_total == steps or worker.scheduler.num_waiting or len(worker._desk.owners):
+                pass  # the loop is kept from looking: what arrives in the mailbox is not seen
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert session.num_tokens == len(before)
+            assert np.array_equal(await session.append([3]), await fresh(engine, [*before, 3]))
+            await session.drop()
+        assert engine.stats().blocks_used == 0
+
+    serve(test)
+
+
 def test_what_a_session_refuses() -> None:
     async def test(engine: Engine, runner: FakeRunner) -> None:
         session = await engine.session()

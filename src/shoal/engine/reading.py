@@ -32,6 +32,7 @@ class Reading:
     """`keep` turns each step's outputs into an array of its own; their concatenation goes to `mailbox` at the end.
 
     A reading of a temporary sequence finishes it. Cancelled or failed, any other goes back to `undo_to` tokens.
+    `is_done` however it ended, `is_whole` if every row came.
     """
 
     seq: Sequence
@@ -40,12 +41,13 @@ class Reading:
     is_temporary: bool = True
     undo_to: int = 0
     is_done: bool = False
+    is_whole: bool = False
     parts: list[np.ndarray] = field(default_factory=list)
 
     def receive(self, outputs: Outputs) -> bool:
         """Whether that was all."""
         self.parts.append(self.keep(outputs))
-        self.is_done = self.seq.num_pending == 0
+        self.is_done = self.is_whole = self.seq.num_pending == 0
         return self.is_done
 
     @property

@@ -120,12 +120,15 @@ class EngineSession:
         return await self._await(begin, reading)
 
     async def _await(self, begin: Command, reading: Reading) -> np.ndarray:
+        is_received = False
         try:
             await self._worker.call(begin)
-            return np.asarray(await reading.mailbox.get())
+            rows = np.asarray(await reading.mailbox.get())
+            is_received = True
         finally:
-            if not reading.is_done:
-                await self._worker.call_quietly(lambda: self._worker.cancel(reading))
+            if not is_received:
+                await self._worker.call_quietly(lambda: self._worker.take_back(reading))
+        return rows
 
     # ---- in the worker's thread -------------------------------------------------------------------------
 

@@ -119,12 +119,25 @@ class Worker:
             del self._desk.owners[seq]
             if self._speculator is not None and isinstance(owner, Job) and seq in owner.active:
                 self._speculator.forget(seq, owner.active[seq].state.tokens)
-            if isinstance(owner, Job) or owner.is_temporary or not owner.undo_to:
+            if isinstance(owner, Job) or owner.is_temporary:
                 self.scheduler.finish(seq)
             else:
-                self.scheduler.truncate(seq, owner.undo_to)
+                self._undo(owner)
         if isinstance(owner, Job):
             self.adapters.release(owner.adapter)
+
+    def take_back(self, reading: Reading) -> None:
+        """End a reading whose result nobody took: it may have been complete when its caller gave up."""
+        if not reading.is_done:
+            self.cancel(reading)
+        elif reading.is_whole and not reading.is_temporary:
+            self._undo(reading)
+
+    def _undo(self, reading: Reading) -> None:
+        if reading.undo_to:
+            self.scheduler.truncate(reading.seq, reading.undo_to)
+        else:
+            self.scheduler.finish(reading.seq)
 
     def fail(self, owner: Job | Reading, error: Exception) -> None:
         """End a job or a reading with an error."""
