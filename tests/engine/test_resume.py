@@ -109,10 +109,40 @@ def test_one_choice_of_several() -> None:
     asyncio.run(main())
 
 
+def test_from_text_alone() -> None:
+    """Token ids unknown: the text goes on without a repeated or a lost character, held-back ones included."""
+
+    async def main() -> None:
+        engine = make_engine()
+        stops = ("zq!", "\n\n#")
+        request = replace(CHAT, sampling=replace(CHAT.sampling, stop=stops))
+        for shown in ("Hello, wor", "about z", "wait\n\n"):
+            rest = await ask(engine, replace(request, resume=Resume(text=shown)))
+            tokens = load_tokenizer(tiny_checkpoint("llama").tokenizer).encode(shown, add_special=False)
+            alone = await ask(engine, replace(request, resume=Resume(tuple(tokens))))
+            held = max(shown.endswith(stop[:size]) * size for stop in stops for size in range(1, len(stop)))
+            assert shown[len(shown) - held :] + whole(rest)[0] == whole(alone)[0]
+            assert whole(rest)[1] == whole(alone)[1]
+        await engine.stop()
+
+    asyncio.run(main())
+
+
+def test_a_later_choice_from_its_beginning() -> None:
+    async def main() -> None:
+        engine = make_engine()
+        request = replace(REQUESTS["seeded"], n=2)
+        second = [chunk for chunk in await ask(engine, request) if chunk.index == 1]
+        assert whole(await ask(engine, replace(request, n=1, resume=Resume(choice=1)))) == whole(second)
+        await engine.stop()
+
+    asyncio.run(main())
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"resume": Resume(())}, "at least one token"),
+        ({"resume": Resume((1,), text="a")}, "tokens or text"),
         ({"resume": Resume((1,)), "n": 2}, "one choice"),
         ({"resume": Resume((1,)), "approximation": Approximation(kv_budget=8)}, "without echo or approximation"),
         ({"resume": Resume((10**6,))}, "outside the vocabulary"),

@@ -67,6 +67,7 @@ class Answer:
         self._tokens: list[int] = []  # ids and log-probabilities not yet in a chunk
         self._logprobs: list[TokenLogprob] = []
         self._num_tokens = 0
+        self._shown_already = 0  # characters to leave out: see `replay`
         self._is_parallel = request.tool_choice.parallel
         self._finish_reason: FinishReason | None = None
 
@@ -97,14 +98,22 @@ class Answer:
             self._finish_reason = "tool_calls"
         return self._chunk(visible, deltas) if visible or deltas or self._finish_reason else None
 
-    def replay(self, tokens: Sequence[int]) -> None:
-        """Tokens whose chunks were delivered by somebody else. LocalError where the answer ends among them."""
-        for token in tokens:
-            self.push(Sampled(token))
+    def replay(self, tokens: Sequence[int], delivered: str | None = None) -> None:
+        """Tokens whose chunks were delivered by somebody else. LocalError where the answer ends among them.
+
+        delivered  the text that was shown, where these tokens were only guessed from it: what is held back here but
+                   was shown there is not shown again.
+        """
+        chunks = [self.push(Sampled(token)) for token in tokens]
         if self._finish_reason is not None:
             raise LocalError(f"the answer ended ({self._finish_reason}): there is nothing to go on with")
         self._tokens.clear()
         self._logprobs.clear()
+        if delivered is not None:
+            shown = "".join(chunk.text for chunk in chunks if chunk is not None)
+            if not delivered.startswith(shown):
+                raise LocalError("the text so far reads otherwise once it is made of tokens")
+            self._shown_already = len(delivered) - len(shown)
 
     def end(self) -> Chunk:
         """End the answer here with "length" and give out everything held: there is no room for another token."""
@@ -162,6 +171,8 @@ class Answer:
         return self._tools is not None and not self._is_parallel and self._tools.num_complete > 0
 
     def _chunk(self, text: str, deltas: tuple[ToolCallDelta, ...]) -> Chunk:
+        if self._shown_already:
+            text, self._shown_already = text[self._shown_already :], max(0, self._shown_already - len(text))
         tokens, logprobs = tuple(self._tokens), tuple(self._logprobs)
         self._tokens.clear()
         self._logprobs.clear()

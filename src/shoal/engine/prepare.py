@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shoal.core.errors import ContextTooLong, InvalidRequest, LocalError, ModelNotFound
-from shoal.core.request import Message, Request
+from shoal.core.request import Message, Request, Resume
 from shoal.engine.approximate.budgets import Budgets
 from shoal.engine.job import Choice
 from shoal.engine.language import Language
@@ -57,6 +57,8 @@ class Preparer:
         if stage is not None and stage.depth:
             seq.outputs_from = len(prompt)  # the draft's pass answers nothing
         choices = self._choices(request, seq, prompt, max_tokens)
+        if made and request.resume is not None:
+            _replay(choices[0], made, request.resume)
         echo = self.language.tokenizer.decode(prompt) if request.echo else None
         return Prepared(seq, choices, max_tokens, echo, len(made))
 
@@ -102,14 +104,13 @@ class Preparer:
             return ()
         if request.n != 1 or request.echo or request.approximation is not None:
             raise InvalidRequest("resume: one choice at a time, without echo or approximation", "resume")
-        if not resume.tokens or not 0 <= resume.choice < 2**16:
-            raise InvalidRequest("resume: expected at least one token and a choice in 0 .. 65535", "resume")
-        if len(resume.tokens) >= max_tokens:
-            raise InvalidRequest(
-                f"resume: the answer has {len(resume.tokens)} tokens, its limit is {max_tokens}", "resume"
-            )
-        self.check_tokens([*prompt, *resume.tokens], "resume")
-        return resume.tokens
+        if not 0 <= resume.choice < 2**16 or (resume.tokens and resume.text):
+            raise InvalidRequest("resume: expected tokens or text, and a choice in 0 .. 65535", "resume")
+        made = resume.tokens or tuple(self.language.tokenizer.encode(resume.text, add_special=False))
+        if len(made) >= max_tokens:
+            raise InvalidRequest(f"resume: the answer has {len(made)} tokens, its limit is {max_tokens}", "resume")
+        self.check_tokens([*prompt, *made], "resume")
+        return made
 
     def _max_tokens(self, request: Request, num_prompt: int) -> int:
         room = self.limit - num_prompt
@@ -135,20 +136,17 @@ class Preparer:
             matcher=matcher,
         )
         states = [first, *(first.fork(index) for index in range(1, request.n))]
-        choices = [
+        return [
             Choice(state, self.language.answer(request, index, max_tokens, matcher is not None), seq)
             for index, state in enumerate(states, begins)
         ]
-        if request.resume is not None:
-            _replay(choices[0], request.resume.tokens)
-        return choices
 
 
-def _replay(choice: Choice, tokens: tuple[int, ...]) -> None:
+def _replay(choice: Choice, tokens: tuple[int, ...], resume: Resume) -> None:
     try:
         for token in tokens:
             choice.state.accept(token)
-        choice.answer.replay(tokens)
+        choice.answer.replay(tokens, resume.text or None)
     except LocalError as error:
         raise InvalidRequest(f"resume: these tokens are not the beginning of an answer: {error}", "resume") from error
 
