@@ -70,9 +70,8 @@ def explain(tried: Plan, own_relay: str | None, timeout_s: float, causes: tuple[
     steps = list(tried.refused)
     if tried.attempts:
         steps += [f"udp {hint}: no answer within {timeout_s:g} s" for hint in tried.attempts[0].udp]
-    steps += [
-        f"relay {item.relay}: no answer through it within {timeout_s:g} s" for item in tried.attempts if item.relay
-    ]
+    relays = [item.relay for item in tried.attempts if item.relay]
+    steps += [f"relay {url}: no answer through it within {timeout_s:g} s" for url in relays]
     steps += [f"the connection failed: {cause}" for cause in dict.fromkeys(causes)]
     if relays and own_relay is None:
         steps.append("this node is connected to no relay: check that its relays can be reached (doctor --net)")
