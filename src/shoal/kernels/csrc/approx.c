@@ -54,24 +54,22 @@ static void add_row(float *s, int from, int to, float softcap, float weight, int
   }
 }
 
-// Pieces: kv heads. Every row of the batch's one sequence, every head of the group: the largest probability or the mean.
-static void importance_phase(pool *p, const cache *c, const batch *b, const attention_args *a, attention_scratch *t,
-                             const probe *w, int thread) {
+// A piece is a kv head. Every row of the batch's one sequence, every head of the group: the largest probability or the mean.
+static void importance_piece(const cache *c, const batch *b, const attention_args *a, attention_scratch *t, const probe *w,
+                             int thread, int h) {
   int group = a->heads / c->kv_heads, rows = b->rows * group, end = b->positions[b->rows - 1] + 1;
   size_t stride = (size_t)round_up(w->keys, CHUNK);
   float *scores = w->scores + (size_t)thread * MAX_ROWS * stride;
-  for (int h; (h = pool_take(p, c->kv_heads)) >= 0;) {
-    float *out = w->importance + ((size_t)a->layer * c->kv_heads + h) * (size_t)w->keys;
-    for (int first = 0; first < rows; first += MAX_ROWS) {
-      int count = rows - first < MAX_ROWS ? rows - first : MAX_ROWS;
-      score_rows(c, b, a, t, scores, stride, h, first, count, end);
-      for (int r = 0; r < count; r++) {
-        int query = (first + r) / group, to = b->positions[query] + 1, from = a->window && to > a->window ? to - a->window : 0;
-        add_row(scores + (size_t)r * stride, from, to, a->softcap, w->row_weights[query], w->is_mean, out);
-      }
+  float *out = w->importance + ((size_t)a->layer * c->kv_heads + h) * (size_t)w->keys;
+  for (int first = 0; first < rows; first += MAX_ROWS) {
+    int count = rows - first < MAX_ROWS ? rows - first : MAX_ROWS;
+    score_rows(c, b, a, t, scores, stride, h, first, count, end);
+    for (int r = 0; r < count; r++) {
+      int query = (first + r) / group, to = b->positions[query] + 1, from = a->window && to > a->window ? to - a->window : 0;
+      add_row(scores + (size_t)r * stride, from, to, a->softcap, w->row_weights[query], w->is_mean, out);
     }
-    if (w->is_mean) for (int i = 0; i < end; i++) out[i] /= (float)rows;
   }
+  if (w->is_mean) for (int i = 0; i < end; i++) out[i] /= (float)rows;
 }
 
 // Copies position kept[layer][head][i] of the blocks of `from` to position i of the blocks of `to`. No block is in both.

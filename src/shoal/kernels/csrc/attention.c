@@ -199,18 +199,29 @@ static void attend(const cache *c, const batch *b, const attention_args *a, atte
 }
 
 // Pieces: (sequence, kv head, run of queries); single queries are split by query head where that feeds more threads.
-static void attention_phase(pool *p, const cache *c, const batch *b, const attention_args *a, attention_scratch *scratch) {
-  int group = a->heads / c->kv_heads, most = MAX_ROWS / group < 1 ? 1 : MAX_ROWS / group, piece = 0, mine = pool_take(p, 1 << 30);
-  int split = b->seqs * c->kv_heads < 4 * p->threads || group > MAX_ROWS;
-  for (int seq = b->seqs - 1; seq >= 0; seq--) {  // last first: the scheduler puts long prefills at the end
-    int queries = b->query_start[seq + 1] - b->query_start[seq];
-    int by_head = split && (queries == 1 || group > MAX_ROWS), step = by_head ? 1 : group;
-    for (int first = (queries - 1) / most * most; first >= 0; first -= most)
-      for (int h = 0; h < c->kv_heads; h++)
-        for (int from = 0; from < group; from += step, piece++) {
-          if (piece != mine) continue;
-          attend(c, b, a, scratch, seq, h, first, queries - first < most ? queries - first : most, from, from + step);
-          mine = pool_take(p, 1 << 30);
-        }
-  }
+// Of sequence `seq`: runs of `most` queries, `step` heads of a group at once.
+typedef struct { int queries, most, step, pieces; } attention_cut;
+
+static attention_cut cut_attention(const cache *c, const batch *b, const attention_args *a, int threads, int seq) {
+  int group = a->heads / c->kv_heads, most = MAX_ROWS / group < 1 ? 1 : MAX_ROWS / group;
+  int split = b->seqs * c->kv_heads < 4 * threads || group > MAX_ROWS;
+  int queries = b->query_start[seq + 1] - b->query_start[seq], runs = (queries + most - 1) / most;
+  int step = split && (queries == 1 || group > MAX_ROWS) ? 1 : group;
+  return (attention_cut){queries, most, step, runs * c->kv_heads * (group / step)};
+}
+
+static int attention_pieces(const cache *c, const batch *b, const attention_args *a, int threads) {
+  int pieces = 0;
+  for (int seq = 0; seq < b->seqs; seq++) pieces += cut_attention(c, b, a, threads, seq).pieces;
+  return pieces;
+}
+
+static void attention_piece(const cache *c, const batch *b, const attention_args *a, attention_scratch *t, int threads, int piece) {
+  int seq = b->seqs - 1;  // last first: the scheduler puts long prefills at the end
+  attention_cut cut = cut_attention(c, b, a, threads, seq);
+  for (; piece >= cut.pieces; cut = cut_attention(c, b, a, threads, --seq)) piece -= cut.pieces;
+  int group = a->heads / c->kv_heads, steps = group / cut.step;
+  int from = piece % steps * cut.step, head = piece / steps % c->kv_heads, run = piece / steps / c->kv_heads;
+  int first = ((cut.queries - 1) / cut.most - run) * cut.most;  // the longest run first
+  attend(c, b, a, t, seq, head, first, cut.queries - first < cut.most ? cut.queries - first : cut.most, from, from + cut.step);
 }

@@ -191,16 +191,20 @@ typedef struct {
   int rows;
 } product;
 
-// Every product of one phase; the caller places barriers around it.
-static void gemm_phase(pool *p, const product *jobs, int count) {
-  int mine = pool_take(p, 1 << 30);
-  for (int j = 0, done = 0; j < count; j++) {
-    int groups = matrix_groups(jobs[j].out.w), size = groups_per_piece(groups, p->threads), pieces = (groups + size - 1) / size;
-    if (jobs[j].rows == 0) continue;
-    for (; mine < done + pieces; mine = pool_take(p, 1 << 30)) {
-      int first = (mine - done) * size;
-      gemm_groups(&jobs[j].out, jobs[j].in, jobs[j].rows, first, first + size < groups ? first + size : groups);
-    }
-    done += pieces;
-  }
+INLINE int product_pieces(const product *job, int threads) {
+  int groups = matrix_groups(job->out.w), size = groups_per_piece(groups, threads);
+  return job->rows ? (groups + size - 1) / size : 0;
+}
+
+// The products of one phase, in as many pieces.
+static int gemm_pieces(const product *jobs, int count, int threads) {
+  int pieces = 0;
+  for (int j = 0; j < count; j++) pieces += product_pieces(jobs + j, threads);
+  return pieces;
+}
+
+static void gemm_piece(const product *jobs, int threads, int piece) {
+  for (int pieces; piece >= (pieces = product_pieces(jobs, threads)); jobs++) piece -= pieces;
+  int groups = matrix_groups(jobs->out.w), size = groups_per_piece(groups, threads), first = piece * size;
+  gemm_groups(&jobs->out, jobs->in, jobs->rows, first, first + size < groups ? first + size : groups);
 }

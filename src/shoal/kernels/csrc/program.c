@@ -1,7 +1,7 @@
 // A network as a list of operations, recorded once and run with one call per step.
 //
 // Operations on rows (norms, rotations, cache writes, ...) that follow one another form a run: a thread takes some rows
-// through the whole run, then all meet. Products and attention are phases of their own.
+// through the whole run, which is one phase. Products and attention are phases of their own.
 //
 // Rules that stay true in this file:
 // - every operation reads and writes only buffers named in it; a run's operations touch only their own row;
@@ -43,6 +43,14 @@ typedef struct {
   expert_scratch experts;
   probe probe;
 } program;
+
+// A step under way: operations first .. last - 1 run now, and `stage` of their phases have begun.
+typedef struct {
+  const program *g;
+  int threads, first, last, stage;
+  product products[3];
+  attention_args attention;
+} step;
 
 static void rms_norm(const float *x, const float *w, int n, float eps, float *y) {
   vf sum = vf_set1(0);
@@ -130,15 +138,23 @@ static void run_row(const program *g, const op *o, int row) {
   if (o->flags) quantize_terms(o->code == QUANTIZE ? row_of(g, o->in, row) : y, n, g->a, g->a2, (size_t)row);
 }
 
-// Runs ops first .. last - 1 over the rows, a few rows at a time.
-static void rows_phase(pool *p, const program *g, int first, int last) {
-  int rows = g->ops[first].on_outputs ? g->b->outputs : g->b->rows, size = rows / (4 * p->threads);
-  if (size < 1) size = 1;
-  for (int piece; (piece = pool_take(p, (rows + size - 1) / size)) >= 0;) {
-    int end = (piece + 1) * size < rows ? (piece + 1) * size : rows;
-    for (int row = piece * size; row < end; row++)
-      for (int i = first; i < last; i++) run_row(g, &g->ops[i], row);
-  }
+// Rows of the batch, a few rows to a piece.
+INLINE int step_rows(const step *s) { return s->g->ops[s->first].on_outputs ? s->g->b->outputs : s->g->b->rows; }
+INLINE int rows_per_piece(const step *s) { return step_rows(s) / (4 * s->threads) > 1 ? step_rows(s) / (4 * s->threads) : 1; }
+
+static void rows_piece(void *job, int piece, int thread) {
+  const step *s = job;
+  (void)thread;
+  int rows = step_rows(s), size = rows_per_piece(s), end = (piece + 1) * size < rows ? (piece + 1) * size : rows;
+  for (int row = piece * size; row < end; row++)
+    for (int i = s->first; i < s->last; i++) run_row(s->g, &s->g->ops[i], row);
+}
+
+static int rows_phase(step *s, phase *out) {
+  if (s->stage) return 0;
+  int rows = step_rows(s), size = rows_per_piece(s);
+  *out = (phase){rows_piece, (rows + size - 1) / size};
+  return 1;
 }
 
 static void lora_row(const lora *l, const float *x, int columns, float *y, int outputs) {
@@ -155,22 +171,53 @@ static void lora_row(const lora *l, const float *x, int columns, float *y, int o
   }
 }
 
-static void products_phase(pool *p, const program *g, const op *o) {
-  const batch *b = g->b;
-  int rows = o->on_outputs ? b->outputs : b->rows;
-  product jobs[3];
-  for (int i = 0; i < o->count; i++)
-    jobs[i] = (product){{o->weights[i], o->biases[i], g->buffers[o->outs[i]], g->columns[o->outs[i]], o->adds[i]},
-                        {g->buffers[o->in], g->a, g->a2}, rows};
-  gemm_phase(p, jobs, o->count);
-  if (!b->has_adapters || o->on_outputs) return;
-  pool_barrier(p);
-  for (int row; (row = pool_take(p, rows)) >= 0;) {
-    int slot = b->adapters[row];
-    for (int i = 0; slot >= 0 && i < o->count; i++)
-      lora_row(&g->loras[(size_t)slot * g->num_targets + o->targets[i]], row_of(g, o->in, row), o->columns,
-               row_of(g, o->outs[i], row), o->weights[i]->rows);
+static void product_piece(void *job, int piece, int thread) {
+  const step *s = job;
+  (void)thread;
+  gemm_piece(s->products, s->threads, piece);
+}
+
+static void adapter_piece(void *job, int row, int thread) {
+  const step *s = job;
+  (void)thread;
+  const program *g = s->g;
+  const op *o = &g->ops[s->first];
+  int slot = g->b->adapters[row];
+  for (int i = 0; slot >= 0 && i < o->count; i++)
+    lora_row(&g->loras[(size_t)slot * g->num_targets + o->targets[i]], row_of(g, o->in, row), o->columns,
+             row_of(g, o->outs[i], row), o->weights[i]->rows);
+}
+
+static int products_phase(step *s, const op *o, phase *out) {
+  const program *g = s->g;
+  int rows = step_rows(s);
+  if (s->stage == 0) {
+    for (int i = 0; i < o->count; i++)
+      s->products[i] = (product){{o->weights[i], o->biases[i], g->buffers[o->outs[i]], g->columns[o->outs[i]], o->adds[i]},
+                                 {g->buffers[o->in], g->a, g->a2}, rows};
+    *out = (phase){product_piece, gemm_pieces(s->products, o->count, s->threads)};
+    return 1;
   }
+  *out = (phase){adapter_piece, rows};
+  return s->stage == 1 && g->b->has_adapters && !o->on_outputs;
+}
+
+static void attention_phase_piece(void *job, int piece, int thread) {
+  const step *s = job;
+  attention_piece(&s->g->kv, s->g->b, &s->attention, s->g->scratch + thread, s->threads, piece);
+}
+
+static void importance_phase_piece(void *job, int piece, int thread) {
+  const step *s = job;
+  importance_piece(&s->g->kv, s->g->b, &s->attention, s->g->scratch + thread, &s->g->probe, thread, piece);
+}
+
+static int attention_phase(step *s, const op *o, phase *out) {
+  const program *g = s->g;
+  s->attention = (attention_args){g->buffers[o->in], g->buffers[o->out], o->heads, o->count, o->layer, o->f, o->g};
+  if (s->stage == 0) *out = (phase){attention_phase_piece, attention_pieces(&g->kv, g->b, &s->attention, s->threads)};
+  else *out = (phase){importance_phase_piece, g->kv.kv_heads};
+  return s->stage == 0 || (s->stage == 1 && g->probe.importance);
 }
 
 // The k largest of softmax(router), ties to the lower index, ascending by expert.
@@ -199,89 +246,125 @@ static void sort_rows(const expert_scratch *s, int rows, int experts, int k) {
   for (int i = 0; i < rows * k; i++) s->place[i] = next[s->chosen[i]]++;
 }
 
+// Products of every expert's rows of the sorted copy with `count` of its matrices.
+static void expert_products(const step *s, const matrix *const *w, float *const *y, int count, rows_in in) {
+  const program *g = s->g;
+  const expert_scratch *e = &g->experts;
+  for (int i = 0; i < g->ops[s->first].count; i++) {
+    size_t at = (size_t)e->starts[i];
+    rows_in from = from_row(in, w[0]->columns, at);
+    for (int j = 0; j < count; j++)
+      e->jobs[count * i + j] = (product){{w[j] + i, NULL, y[j] + at * w[j]->rows, w[j]->rows, 0}, from, e->starts[i + 1] - e->starts[i]};
+  }
+}
+
+static void choose_piece(void *job, int row, int thread) {
+  const step *s = job;
+  (void)thread;
+  const expert_scratch *e = &s->g->experts;
+  const op *o = &s->g->ops[s->first];
+  choose_experts(row_of(s->g, o->in2, row), o->count, o->heads, o->flags, e->chosen + row * o->heads, e->weight + row * o->heads);
+}
+
+static void copy_piece(void *job, int row, int thread) {
+  const step *s = job;
+  (void)thread;
+  const program *g = s->g;
+  const expert_scratch *e = &g->experts;
+  const op *o = &g->ops[s->first];
+  int k = o->heads, n = o->columns;
+  for (int i = 0; i < k; i++) {
+    size_t at = (size_t)e->place[row * k + i];
+    if (((const matrix *)o->p)->pack >= PF32) memcpy(e->x + at * n, row_of(g, o->in, row), 4 * (size_t)n);
+    else {
+      size_t from = (size_t)row * (n / 32), to = at * (n / 32), size = (size_t)(n / 32) * sizeof(block8);
+      memcpy(e->a + to, g->a + from, size);
+      if (g->a2) memcpy(e->a2 + to, g->a2 + from, size);
+    }
+  }
+}
+
+static void expert_piece(void *job, int piece, int thread) {
+  const step *s = job;
+  (void)thread;
+  gemm_piece(s->g->experts.jobs, s->threads, piece);
+}
+
+static void expert_gated_piece(void *job, int i, int thread) {
+  const step *s = job;
+  (void)thread;
+  const program *g = s->g;
+  const op *o = &g->ops[s->first];
+  int ffn = ((const matrix *)o->p)->rows;
+  float *h = g->experts.gate + (size_t)i * ffn;
+  gated_row(h, g->experts.up + (size_t)i * ffn, ffn, o->layer, h);
+  if (o->weights[0]->pack < PF32) quantize_terms(h, ffn, g->experts.a, g->a2 ? g->experts.a2 : NULL, (size_t)i);
+}
+
+static void mix_piece(void *job, int row, int thread) {
+  const step *s = job;
+  (void)thread;
+  const expert_scratch *e = &s->g->experts;
+  const op *o = &s->g->ops[s->first];
+  int k = o->heads, n = o->columns;
+  float *y = row_of(s->g, o->out, row);
+  memset(y, 0, 4 * (size_t)n);
+  for (int i = 0; i < k; i++) {
+    const float *from = e->down + (size_t)e->place[row * k + i] * n;
+    for (int j = 0; j < n; j++) y[j] += e->weight[row * k + i] * from[j];
+  }
+}
+
 // p: gate, p2: up, weights[0]: down matrices of each expert; heads: experts per token, count: experts.
-static void experts_phase(pool *p, const program *g, const op *o, int thread) {
-  const expert_scratch *s = &g->experts;
-  const matrix *gate = o->p, *up = o->p2, *down = o->weights[0];
-  int rows = g->b->rows, experts = o->count, k = o->heads, n = o->columns, ffn = gate->rows;
-  int is_float = gate->pack >= PF32, down_float = down->pack >= PF32;
-  for (int row; (row = pool_take(p, rows)) >= 0;)
-    choose_experts(row_of(g, o->in2, row), experts, k, o->flags, s->chosen + row * k, s->weight + row * k);
-  pool_barrier(p);
-  if (thread == 0) sort_rows(s, rows, experts, k);
-  pool_barrier(p);
-  for (int row; (row = pool_take(p, rows)) >= 0;)
-    for (int i = 0; i < k; i++) {
-      size_t at = (size_t)s->place[row * k + i];
-      if (is_float) memcpy(s->x + at * n, row_of(g, o->in, row), 4 * (size_t)n);
-      else {
-        size_t from = (size_t)row * (n / 32), to = at * (n / 32), size = (size_t)(n / 32) * sizeof(block8);
-        memcpy(s->a + to, g->a + from, size);
-        if (g->a2) memcpy(s->a2 + to, g->a2 + from, size);
-      }
-    }
-  if (thread == 0)
-    for (int e = 0; e < experts; e++) {
-      size_t at = (size_t)s->starts[e];
-      int count = s->starts[e + 1] - s->starts[e];
-      rows_in in = from_row((rows_in){s->x, s->a, g->a2 ? s->a2 : NULL}, n, at);
-      s->jobs[2 * e] = (product){{gate + e, NULL, s->gate + at * ffn, ffn, 0}, in, count};
-      s->jobs[2 * e + 1] = (product){{up + e, NULL, s->up + at * ffn, ffn, 0}, in, count};
-    }
-  pool_barrier(p);
-  gemm_phase(p, s->jobs, 2 * experts);
-  pool_barrier(p);
-  for (int i; (i = pool_take(p, rows * k)) >= 0;) {
-    float *h = s->gate + (size_t)i * ffn;
-    gated_row(h, s->up + (size_t)i * ffn, ffn, o->layer, h);
-    if (!down_float) quantize_terms(h, ffn, s->a, g->a2 ? s->a2 : NULL, (size_t)i);
-  }
-  if (thread == 0)
-    for (int e = 0; e < experts; e++) {
-      size_t at = (size_t)s->starts[e];
-      rows_in in = from_row((rows_in){s->gate, s->a, g->a2 ? s->a2 : NULL}, ffn, at);
-      s->jobs[e] = (product){{down + e, NULL, s->down + at * n, n, 0}, in, s->starts[e + 1] - s->starts[e]};
-    }
-  pool_barrier(p);
-  gemm_phase(p, s->jobs, experts);
-  pool_barrier(p);
-  for (int row; (row = pool_take(p, rows)) >= 0;) {
-    float *y = row_of(g, o->out, row);
-    memset(y, 0, 4 * (size_t)n);
-    for (int i = 0; i < k; i++) {
-      const float *from = s->down + (size_t)s->place[row * k + i] * n;
-      for (int j = 0; j < n; j++) y[j] += s->weight[row * k + i] * from[j];
-    }
+static int experts_phase(step *s, const op *o, phase *out) {
+  const program *g = s->g;
+  const expert_scratch *e = &g->experts;
+  const matrix *in[2] = {o->p, o->p2}, *down[1] = {o->weights[0]};
+  float *gate_up[2] = {e->gate, e->up}, *result[1] = {e->down};
+  const block8 *a2 = g->a2 ? e->a2 : NULL;
+  int rows = g->b->rows;
+  switch (s->stage) {
+    case 0: *out = (phase){choose_piece, rows}; return 1;
+    case 1:
+      sort_rows(e, rows, o->count, o->heads);
+      *out = (phase){copy_piece, rows};
+      return 1;
+    case 2:
+      expert_products(s, in, gate_up, 2, (rows_in){e->x, e->a, a2});
+      *out = (phase){expert_piece, gemm_pieces(e->jobs, 2 * o->count, s->threads)};
+      return 1;
+    case 3: *out = (phase){expert_gated_piece, rows * o->heads}; return 1;
+    case 4:
+      expert_products(s, down, result, 1, (rows_in){e->gate, e->a, a2});
+      *out = (phase){expert_piece, gemm_pieces(e->jobs, o->count, s->threads)};
+      return 1;
+    case 5: *out = (phase){mix_piece, rows}; return 1;
+    default: return 0;
   }
 }
 
-static void run_thread(pool *p, int thread, void *argument) {
-  const program *g = argument;
-  for (int i = 0; i < g->num_ops;) {
-    if (i == g->probe.skip_from) i = g->probe.skip_to;
-    const op *o = &g->ops[i];
-    int last = i + 1;
-    if (o->code < ROW_OPS) {
-      while (last < g->num_ops && g->ops[last].code < ROW_OPS && g->ops[last].on_outputs == o->on_outputs) last++;
-      rows_phase(p, g, i, last);
-    } else if (o->code == PRODUCTS) {
-      products_phase(p, g, o);
-    } else if (o->code == ATTENTION) {
-      attention_args a = {g->buffers[o->in], g->buffers[o->out], o->heads, o->count, o->layer, o->f, o->g};
-      attention_phase(p, &g->kv, g->b, &a, g->scratch + thread);
-      if (g->probe.importance) {
-        pool_barrier(p);
-        importance_phase(p, &g->kv, g->b, &a, g->scratch + thread, &g->probe, thread);
-      }
-    } else {
-      experts_phase(p, g, o, thread);
-    }
-    i = last;
-    if (i < g->num_ops) pool_barrier(p);
+static int step_next(void *job, phase *out) {
+  step *s = job;
+  const program *g = s->g;
+  for (; s->first < g->num_ops; s->first = s->last, s->stage = 0) {
+    if (s->stage == 0 && s->first == g->probe.skip_from) s->first = g->probe.skip_to;
+    const op *o = &g->ops[s->first];
+    s->last = s->first + 1;
+    while (o->code < ROW_OPS && s->last < g->num_ops && g->ops[s->last].code < ROW_OPS && g->ops[s->last].on_outputs == o->on_outputs)
+      s->last++;
+    int found = o->code < ROW_OPS      ? rows_phase(s, out)
+                : o->code == PRODUCTS  ? products_phase(s, o, out)
+                : o->code == ATTENTION ? attention_phase(s, o, out)
+                                       : experts_phase(s, o, out);
+    if (found) { s->stage++; return 1; }
   }
+  return 0;
 }
 
-void shoal_run(pool *p, const program *g) { pool_run(p, run_thread, (void *)g); }
+void shoal_run(pool *p, const program *g) {
+  step s = {.g = g, .threads = p->threads};
+  pool_run(p, step_next, &s);
+}
 
 int64_t shoal_sizeof(int what) {
   switch (what) {
