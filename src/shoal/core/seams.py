@@ -6,8 +6,9 @@ after the close returns nothing of the request remains. A third seam is added on
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from typing import TYPE_CHECKING, Protocol, cast
 
 from shoal.core.chunk import Chunk
 from shoal.core.request import Request
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
     import numpy as np
 
 Generate = Callable[[Request], AsyncIterator[Chunk]]
+
+
+def closing(chunks: AsyncIterator[Chunk]) -> aclosing[AsyncGenerator[Chunk, None]]:
+    """A context that closes what a `Generate` returned, and so cancels the work, however it is left."""
+    return aclosing(cast("AsyncGenerator[Chunk, None]", chunks))
 
 
 class Session(Protocol):

@@ -1,0 +1,33 @@
+"""Who failed lately: a provider that fails is left alone for a while, longer each time, and then tried again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """`count` in a row; until `until` (monotonic seconds) nothing is asked. `reason` in words."""
+
+    count: int
+    until: float
+    reason: str
+
+
+class Health:
+    def __init__(self) -> None:
+        self.failures: dict[str, Failure] = {}
+
+    def failed(self, name: str, reason: str, now: float) -> None:
+        count = self.failures[name].count + 1 if name in self.failures else 1
+        pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (count - 1))
+        self.failures[name] = Failure(count, now + pause, reason)
+
+    def succeeded(self, name: str) -> None:
+        self.failures.pop(name, None)
+
+    def is_out(self, name: str, now: float) -> bool:
+        return name in self.failures and now < self.failures[name].until

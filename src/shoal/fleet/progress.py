@@ -1,0 +1,94 @@
+"""What of a request's answer was delivered, and what is left to ask for when whoever gave it fails.
+
+Rules that stay true in this file:
+- what was delivered is never asked for again: each open choice goes on behind its own tokens (`Request.resume`);
+- a choice that ended stays ended.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from shoal.core.chunk import Chunk, Usage
+from shoal.core.errors import PeerFault
+from shoal.core.request import Request, Resume
+
+
+@dataclass(slots=True)
+class _Choice:
+    tokens: list[int] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    has_calls: bool = False
+    is_done: bool = False
+
+
+class Progress:
+    """Of one request. `usage` is that of the whole answer once it is whole."""
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        given = request.resume
+        self._before = () if given is None else given.tokens
+        self._first = 0 if given is None else given.choice
+        self._choices = {self._first + offset: _Choice() for offset in range(request.n)}
+        self._is_begun = False
+        self._usages: list[Usage] = []
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether anything was delivered."""
+        return self._is_begun
+
+    @property
+    def is_whole(self) -> bool:
+        return all(choice.is_done for choice in self._choices.values())
+
+    @property
+    def has_tokens(self) -> bool:
+        """Whether token ids are known for everything delivered, so that an exact continuation is possible."""
+        return all(choice.tokens or not any(choice.texts) for choice in self._choices.values())
+
+    @property
+    def can_go_on_from_text(self) -> bool:
+        """Whether the delivered text says everything: half a tool call, or a log-probability, is not text."""
+        is_plain = self._request.sampling.logprobs is None
+        return is_plain and not any(choice.has_calls and not choice.is_done for choice in self._choices.values())
+
+    def add(self, chunk: Chunk) -> Chunk:
+        """Record a chunk; what to deliver: usage is held back until the whole answer is there.
+
+        PeerFault for a chunk that breaks the rules of `core.chunk`.
+        """
+        choice = self._choices.get(chunk.index)
+        if choice is None or choice.is_done:
+            raise PeerFault(f"a chunk of choice {chunk.index}, which has ended or was never asked for")
+        is_echo = self._request.echo and not chunk.token_ids and not choice.tokens
+        choice.tokens += chunk.token_ids
+        choice.texts.append("" if is_echo else chunk.text)
+        choice.has_calls = choice.has_calls or bool(chunk.tool_calls)
+        choice.is_done = chunk.finish_reason is not None
+        self._is_begun = True
+        if chunk.usage is not None:
+            self._usages.append(chunk.usage)
+        return replace(chunk, usage=self._usage() if self.is_whole else None)
+
+    def rest(self) -> list[Request]:
+        """What to ask the next provider: the request itself, or one for each open choice."""
+        if not self._is_begun:
+            return [self._request]
+        self._usages.clear()
+        return [self._resumed(index, choice) for index, choice in self._choices.items() if not choice.is_done]
+
+    def _resumed(self, index: int, choice: _Choice) -> Request:
+        tokens = (*self._before, *choice.tokens)
+        resume = Resume(tokens, index, "" if tokens else "".join(choice.texts))
+        return replace(self._request, n=1, echo=False, resume=resume)
+
+    def _usage(self) -> Usage | None:
+        """The last provider's, with the tokens of choices that others finished counted in."""
+        if not self._usages:
+            return Usage(completion_tokens=self._num_tokens())
+        return replace(self._usages[-1], completion_tokens=self._num_tokens() or self._usages[-1].completion_tokens)
+
+    def _num_tokens(self) -> int:
+        return len(self._before) + sum(len(choice.tokens) for choice in self._choices.values())

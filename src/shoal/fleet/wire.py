@@ -1,0 +1,65 @@
+"""Requests and chunks as the bytes of a stream call "fleet.answer".
+
+    caller   -> request, once
+    answerer -> batches of chunks, b"" whenever there was none for TICK_S (so silence means trouble, not thought)
+
+A deadline travels as seconds left, because clocks differ; the call's own timeout says the same to the other side's rpc.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from shoal.core.chunk import Chunk
+from shoal.core.decoding import compact, parse
+from shoal.core.encoding import decode, encode
+from shoal.core.errors import InvalidRequest, PeerFault, RemoteError
+from shoal.core.request import Request
+
+METHOD = "fleet.answer"
+MODELS = "fleet.models"
+TICK_S = 5.0
+SILENCE_S = 20.0
+"""Without a message for so long an answerer counts as gone: four ticks."""
+MAX_REQUEST_BYTES = 32 * 2**20
+MAX_BATCH_BYTES = 4 * 2**20
+MAX_BATCH = 4096
+"""Chunks in one message."""
+
+
+def write_request(request: Request, now: float) -> bytes:
+    """`now`: monotonic seconds here, where `request.deadline` is meant."""
+    left = None if request.deadline is None else max(0.0, request.deadline - now)
+    return encode(compact(replace(request, deadline=left)))
+
+
+def read_request(data: bytes | memoryview, now: float) -> Request:
+    """InvalidRequest for anything but what `write_request` writes: the caller made it up, or is newer than us."""
+    if len(data) > MAX_REQUEST_BYTES:
+        raise InvalidRequest(f"expected a request of at most {MAX_REQUEST_BYTES} bytes, found {len(data)}")
+    try:
+        request = parse(Request, decode(bytes(data)))
+    except RemoteError as error:
+        raise InvalidRequest(f"expected a request, {error}") from error
+    if request.deadline is None:
+        return request
+    return replace(request, deadline=now + max(0.0, request.deadline))
+
+
+def write_chunks(chunks: list[Chunk]) -> bytes:
+    return encode([compact(chunk) for chunk in chunks])
+
+
+def read_chunks(data: bytes | memoryview) -> list[Chunk]:
+    """PeerFault for anything but what `write_chunks` writes; an empty message is a tick: no chunks."""
+    if not len(data):
+        return []
+    if len(data) > MAX_BATCH_BYTES:
+        raise PeerFault(f"expected at most {MAX_BATCH_BYTES} bytes of chunks, found {len(data)}")
+    try:
+        items = decode(bytes(data))
+        if type(items) is not list or len(items) > MAX_BATCH:
+            raise PeerFault(f"expected at most {MAX_BATCH} chunks, found {type(items).__name__}")
+        return [parse(Chunk, item) for item in items]
+    except RemoteError as error:
+        raise PeerFault(f"expected chunks, {error}") from error
