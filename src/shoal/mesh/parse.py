@@ -74,15 +74,15 @@ def peer_id(value: Any) -> PeerId:
     return PeerId(octets(value, ID_BYTES, ID_BYTES))
 
 
-def address(value: Any, peer: PeerId) -> Address:
+def address(value: Any, peer: PeerId, at_most: int = MAX_HINTS) -> Address:
     """The hints `address_fields` wrote. What a hint means is the carrier's own to check."""
-    kinds = [tuple(text(hint, MAX_HINT_LENGTH) for hint in many(kind, MAX_HINTS)) for kind in row(value, 3)]
+    kinds = [tuple(text(hint, MAX_HINT_LENGTH) for hint in many(kind, at_most)) for kind in row(value, 3)]
     return Address(peer, kinds[0], kinds[1], kinds[2])
 
 
-def address_fields(where: Address) -> list[list[str]]:
-    """`Address` without its peer, as it is encoded."""
-    return [list(kind[:MAX_HINTS]) for kind in (where.udp, where.tcp, where.relays)]
+def address_fields(where: Address, at_most: int = MAX_HINTS) -> list[list[str]]:
+    """`Address` without its peer, as it is encoded: the first `at_most` hints of each kind."""
+    return [list(kind[:at_most]) for kind in (where.udp, where.tcp, where.relays)]
 
 
 def _shown(value: Any) -> str:
