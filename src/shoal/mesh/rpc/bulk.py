@@ -1,0 +1,110 @@
+"""Large messages, apart from the lane: a few streams, kept open and used again, each with one message at a time.
+
+`BulkSender` opens them as they are needed; `Budget` bounds what is held at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from collections import deque
+from collections.abc import Sequence
+
+from shoal.mesh.carrier import Bytes, Link, Stream
+from shoal.mesh.rpc.limits import BULK_STREAMS
+
+BULK_PRIORITY = -1
+"""Of the carrier's stream; the lane's is 1."""
+
+
+class BulkSender:
+    """Sends whole messages; the most urgent waits least for a stream."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._idle: list[Stream] = []
+        self._busy = 0
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._order = itertools.count()
+
+    async def send(self, priority: int, head: bytes, buffers: Sequence[Bytes]) -> None:
+        """Returns once the carrier has all of it. Failing or cancelled, the stream is reset: no half message stays."""
+        await self._enter(priority)
+        stream: Stream | None = None
+        try:
+            stream = self._idle.pop() if self._idle else await self._link.open(BULK_PRIORITY)
+            await stream.write(head)
+            for buffer in buffers:
+                await stream.write(buffer)
+        except BaseException:
+            if stream is not None:
+                stream.reset()
+            raise
+        else:
+            self._idle.append(stream)
+        finally:
+            self._busy -= 1
+            self._wake()
+
+    async def _enter(self, priority: int) -> None:
+        if self._busy < BULK_STREAMS:
+            self._busy += 1
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._waiting, (-priority, next(self._order), future))
+        try:
+            await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled():  # woken and cancelled in one turn: pass the place on
+                self._busy -= 1
+                self._wake()
+            raise
+
+    def _wake(self) -> None:
+        while self._waiting and self._busy < BULK_STREAMS:
+            future = heapq.heappop(self._waiting)[2]
+            if not future.done():
+                self._busy += 1
+                future.set_result(None)
+
+
+class Budget:
+    """Bytes, or places, that may be held at once. Whoever waits is served in order; alone, anything fits."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self.used = 0
+
+    def take_now(self, size: int) -> None:
+        """For what is here already and small."""
+        self.used += size
+
+    @property
+    def num_waiting(self) -> int:
+        return len(self._waiting)
+
+    async def take(self, size: int) -> None:
+        if not self._waiting and self._fits(size):
+            self.used += size
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((size, future))
+        try:
+            await future
+        except asyncio.CancelledError:
+            if future.done() and not future.cancelled():
+                self.give(size)
+            raise
+
+    def give(self, size: int) -> None:
+        self.used -= size
+        while self._waiting and (self._waiting[0][1].done() or self._fits(self._waiting[0][0])):
+            waited, future = self._waiting.popleft()
+            if not future.done():
+                self.used += waited
+                future.set_result(None)
+
+    def _fits(self, size: int) -> bool:
+        return self.used == 0 or self.used + size <= self._limit
