@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 from shoal.core.chunk import Chunk
 from shoal.core.clock import Clock
@@ -13,7 +13,7 @@ MAX_GATHERED = 256
 """Chunks that wait; then the engine's iterator waits too."""
 
 
-async def batched(chunks: AsyncIterator[Chunk], clock: Clock, tick_s: float) -> AsyncIterator[list[Chunk]]:
+async def batched(chunks: AsyncIterator[Chunk], clock: Clock, tick_s: float) -> AsyncGenerator[list[Chunk], None]:
     """Lists of chunks; an empty one after `tick_s` without any. Raises what `chunks` raises; closing closes it."""
     state = _Gathered(chunks)
     pump = asyncio.create_task(state.pump())

@@ -7,6 +7,7 @@ and the owner of the engine sees every prompt that peers send here.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from shoal.core.chunk import Chunk, Usage
@@ -15,7 +16,7 @@ from shoal.core.decoding import compact, parse
 from shoal.core.encoding import decode, encode
 from shoal.core.errors import InvalidRequest, PeerFault, RemoteError
 from shoal.core.request import Request
-from shoal.core.seams import Generate, closing
+from shoal.core.seams import Generate
 from shoal.core.service import ModelCard
 from shoal.fleet.accounts import Accounts
 from shoal.fleet.batches import batched
@@ -56,7 +57,7 @@ class Sharing:
         num_tokens = 0
         try:
             request = _served(await _only_message(call), incoming, priority, now)
-            async with closing(batched(self.generate(request), self.clock, TICK_S)) as batches:
+            async with aclosing(batched(self.generate(request), self.clock, TICK_S)) as batches:
                 async for batch in batches:
                     num_tokens += sum(map(_tokens, batch))
                     await call.send(write_chunks(batch) if batch else b"")
