@@ -5,9 +5,9 @@
 `tag` says which swarm without naming it: a hash of the swarm's secret, the peer and the second, different in each
 announcement, which only those with the secret can recognise. The public swarm's secret is empty.
 
-What this does not protect against: an eavesdropper of the LAN learns that a peer of this id runs here; a secret that can
-be guessed can be tested against a recorded tag (secrets of tickets are 32 random bytes); somebody on the LAN can repeat
-an announcement from another address for ten minutes, which sends a dial astray and no more: the link proves who answers.
+What this does not protect against: an eavesdropper of the LAN learns that a peer of this id runs here; a secret that
+can be guessed can be tested against a recorded tag (secrets of tickets are 32 random bytes); somebody on the LAN can repeat
+an announcement from another address for ten minutes, which sends a dial astray, no more: the link proves who answers.
 """
 
 from __future__ import annotations
