@@ -142,7 +142,6 @@ def test_a_later_choice_from_its_beginning() -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"resume": Resume((1,), text="a")}, "tokens or text"),
         ({"resume": Resume((1,)), "n": 2}, "one choice"),
         ({"resume": Resume((1,)), "approximation": Approximation(kv_budget=8)}, "without echo or approximation"),
         ({"resume": Resume((10**6,))}, "outside the vocabulary"),

@@ -123,8 +123,8 @@ class Resume:
     """An answer that somebody else began: the engine goes on behind `tokens` as if it had made them.
 
     tokens  ids of the answer so far, up to the end of a chunk that was delivered.
-    text    the answer so far where its ids are not known (an upstream that sends text alone); excludes `tokens`.
-            Neither: the choice begins here.
+    text    the answer so far as it was shown. Where there are no ids (an upstream that sends text alone) it is all that
+            is known; where there are, they count. Neither: the choice begins here.
     choice  which of the original request's choices this is; its chunks carry this index. The original's seed must be
             set, and then sampling goes on as it would have there.
     """

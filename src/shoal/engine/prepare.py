@@ -104,8 +104,8 @@ class Preparer:
             return ()
         if request.n != 1 or request.echo or request.approximation is not None:
             raise InvalidRequest("resume: one choice at a time, without echo or approximation", "resume")
-        if not 0 <= resume.choice < 2**16 or (resume.tokens and resume.text):
-            raise InvalidRequest("resume: expected tokens or text, and a choice in 0 .. 65535", "resume")
+        if not 0 <= resume.choice < 2**16:
+            raise InvalidRequest(f"resume: expected a choice in 0 .. 65535, found {resume.choice}", "resume")
         made = resume.tokens or tuple(self.language.tokenizer.encode(resume.text, add_special=False))
         if len(made) >= max_tokens:
             raise InvalidRequest(f"resume: the answer has {len(made)} tokens, its limit is {max_tokens}", "resume")
@@ -146,7 +146,7 @@ def _replay(choice: Choice, tokens: tuple[int, ...], resume: Resume) -> None:
     try:
         for token in tokens:
             choice.state.accept(token)
-        choice.answer.replay(tokens, resume.text or None)
+        choice.answer.replay(tokens, None if resume.tokens else resume.text)
     except LocalError as error:
         raise InvalidRequest(f"resume: these tokens are not the beginning of an answer: {error}", "resume") from error
 
