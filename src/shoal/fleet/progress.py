@@ -28,7 +28,7 @@ class Progress:
     def __init__(self, request: Request) -> None:
         self._request = request
         given = request.resume
-        self._before = () if given is None else given.tokens
+        self._before = given or Resume()
         self._first = 0 if given is None else given.choice
         self._choices = {self._first + offset: _Choice() for offset in range(request.n)}
         self._is_begun = False
@@ -80,8 +80,8 @@ class Progress:
         return [self._resumed(index, choice) for index, choice in self._choices.items() if not choice.is_done]
 
     def _resumed(self, index: int, choice: _Choice) -> Request:
-        tokens = (*self._before, *choice.tokens)
-        resume = Resume(tokens, index, "" if tokens else "".join(choice.texts))
+        tokens, text = (*self._before.tokens, *choice.tokens), self._before.text + "".join(choice.texts)
+        resume = Resume(tokens, index, text)
         return replace(self._request, n=1, echo=False, resume=resume)
 
     def _usage(self) -> Usage | None:
@@ -91,4 +91,4 @@ class Progress:
         return replace(self._usages[-1], completion_tokens=self._num_tokens() or self._usages[-1].completion_tokens)
 
     def _num_tokens(self) -> int:
-        return len(self._before) + sum(len(choice.tokens) for choice in self._choices.values())
+        return len(self._before.tokens) + sum(len(choice.tokens) for choice in self._choices.values())
