@@ -35,7 +35,7 @@ MAX_EVENT_BYTES = 4 * 2**20
 
 @dataclass(frozen=True, slots=True)
 class UpstreamConfig:
-    """`url` without /v1. `models` maps our names to the server's; empty: all it lists, under its own names."""
+    """`url` without /v1. Its models are asked for under the names it lists."""
 
     name: str
     url: str
@@ -128,8 +128,8 @@ def _error(status: int, text: str, retry_after: str | None) -> ShoalError:
     return Unavailable(f"the upstream server answered {status}: {text}")
 
 
-def _is_number(text: str | None) -> bool:
-    return text is not None and text.isdigit()
+def _seconds(text: str | None) -> float:
+    return float(text) if text is not None and text.isdigit() else 1.0
 
 
 def _message(text: str) -> str:
