@@ -9,6 +9,7 @@ from shoal.core.chunk import Chunk
 from shoal.core.errors import LinkClosed, ShoalError
 from shoal.core.request import Message, Request, Sampling
 from shoal.core.seams import Generate, closing
+from shoal.core.service import ModelCard
 from shoal.engine.engine import Engine, EngineConfig
 from shoal.engine.fakes import FakeRunner
 from shoal.engine.language import Language
@@ -32,7 +33,7 @@ def make_engine() -> Engine:
 
 
 def provider(name: str, generate: Generate, kind: Kind = "peer", **fields: object) -> Provider:
-    return Provider(name, kind, generate, frozenset({"tiny"}), **fields)  # type: ignore[arg-type]
+    return Provider(name, kind, generate, (ModelCard("tiny"),), **fields)  # type: ignore[arg-type]
 
 
 @dataclass(slots=True)

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from shoal.core.fakes import ScriptedGenerate, words
 from shoal.core.request import Message, Request, Sampling
+from shoal.core.service import ModelCard
 from shoal.fleet.affinity import Affinity
 from shoal.fleet.cost import rank
 from shoal.fleet.health import LONGEST_PAUSE_S, Health
@@ -40,7 +41,7 @@ def test_each_part_of_the_cost_counts() -> None:
 
 
 def test_only_those_that_serve_the_model_and_the_adapter() -> None:
-    with_adapter = replace(provider("b", ANY), models=frozenset({"tiny", "poet"}))
+    with_adapter = replace(provider("b", ANY), cards=(ModelCard("tiny"), ModelCard("poet", parent="tiny")))
     assert order(replace(CHAT, adapter="poet"), provider("a", ANY), with_adapter) == ["b"]
     assert order(replace(CHAT, model="other"), with_adapter) == []
 

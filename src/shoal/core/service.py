@@ -71,6 +71,76 @@ class EngineStats:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerView:
+    """What is known of one peer, for people and metrics. Times are seconds, sizes bytes; None: not known.
+
+    state    connected, connecting, waiting (to try again) or gone.
+    path     direct, punched, relayed, or nothing while not connected.
+    steps    of the last attempt to connect, in order, each with how it ended.
+    running, waiting, seats  its own word on its load.
+    given, received  tokens this node made for it, and it for this node.
+    """
+
+    id: str
+    state: str
+    carrier: str = ""
+    path: str = ""
+    remote: str = ""
+    connected_s: float | None = None
+    rtt_s: float | None = None
+    bytes_sent: int = 0
+    bytes_received: int = 0
+    send_bps: float | None = None
+    receive_bps: float | None = None
+    agent: str = ""
+    models: tuple[str, ...] = ()
+    running: int = 0
+    waiting: int = 0
+    seats: int = 0
+    price_usd_per_mtok: float = 0.0
+    given: int = 0
+    received: int = 0
+    failure: str = ""
+    steps: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DecisionView:
+    """Who was asked for one answer, why, and how it ended. Several of one request: it moved on."""
+
+    request_id: str
+    provider: str
+    why: str
+    outcome: str
+    num_tokens: int
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class TransferView:
+    """A blob on its way here: bytes there, bytes in all, and from how many peers."""
+
+    name: str
+    done_bytes: int
+    size_bytes: int
+    num_peers: int
+
+
+@dataclass(frozen=True, slots=True)
+class MeshView:
+    """This node among its peers. `nat` in words; `sharing` says who is served here. Latest decisions last."""
+
+    id: str
+    sharing: str
+    nat: str = ""
+    addresses: tuple[str, ...] = ()
+    relays: tuple[str, ...] = ()
+    peers: tuple[PeerView, ...] = ()
+    decisions: tuple[DecisionView, ...] = ()
+    transfers: tuple[TransferView, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
     """Everything the HTTP server talks to. Callables raise `ShoalError`s, as `generate` does.
 
@@ -83,6 +153,7 @@ class Service:
     embed          (model, inputs as text or token ids) -> float32 array (len(inputs), dimensions), L2-normalised,
                    and the number of tokens read.
     load_adapter   (name, path) -> its card; unload_adapter (name).
+    mesh           a fresh view of the mesh; None from it while this node is in none.
     """
 
     generate: Generate
@@ -94,3 +165,4 @@ class Service:
     embed: Callable[[str, Sequence[str | tuple[int, ...]]], Awaitable[tuple[np.ndarray, int]]]
     load_adapter: Callable[[str, str], Awaitable[ModelCard]]
     unload_adapter: Callable[[str], Awaitable[None]]
+    mesh: Callable[[], MeshView | None] = lambda: None

@@ -8,6 +8,7 @@ from typing import Literal
 
 from shoal.core.request import Request
 from shoal.core.seams import Generate
+from shoal.core.service import ModelCard
 
 Kind = Literal["local", "peer", "upstream"]
 
@@ -32,7 +33,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Provider:
-    """`name` is unique: "local", a peer id's text, or "upstream:NAME". Model names include those of loaded adapters.
+    """`name` is unique: "local", a peer id's text, or "upstream:NAME". Loaded adapters have cards too.
 
     resumes  how it can go on with an answer that another began: from token ids, from text alone, or not.
     price_usd_per_mtok  for a million tokens, prompt and answer alike; 0 is free.
@@ -41,11 +42,15 @@ class Provider:
     name: str
     kind: Kind
     generate: Generate
-    models: frozenset[str]
+    cards: tuple[ModelCard, ...]
     load: Load = Load()
     rtt_s: float = 0.0
     price_usd_per_mtok: float = 0.0
     resumes: Literal["tokens", "text", "no"] = "tokens"
+
+    @property
+    def models(self) -> frozenset[str]:
+        return frozenset(card.id for card in self.cards)
 
     def serves(self, request: Request) -> bool:
         return request.model in self.models and (request.adapter is None or request.adapter in self.models)

@@ -120,9 +120,7 @@ def _error(status: int, text: str, retry_after: str | None) -> ShoalError:
     if status in (400, 413, 422):
         return InvalidRequest(f"the upstream server refuses this: {text}")
     if status == 429:
-        return Overloaded(
-            f"the upstream server is busy: {text}", float(retry_after) if _is_number(retry_after) else 1.0
-        )
+        return Overloaded(f"the upstream server is busy: {text}", _seconds(retry_after))
     if status in (401, 403):
         return LocalError(f"the upstream server refuses our key: {text}")
     return Unavailable(f"the upstream server answered {status}: {text}")
