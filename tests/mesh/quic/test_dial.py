@@ -41,7 +41,7 @@ def test_not_endpoints(text: str) -> None:
 
 def test_a_failure_lists_every_endpoint_and_what_to_do() -> None:
     tried = plan(Address(PEER, ("1.2.3.4:5",), (), ("http://a/",)), uses_relays=True)
-    steps = explain(tried, None, 3.0, ("refused",))
+    steps = explain(tried, False, 3.0, ("refused",))
     assert steps[0] == "udp 1.2.3.4:5: no answer within 3 s"
     assert steps[1].startswith("relay http://a/: no answer")
     assert "refused" in steps[2]

@@ -88,7 +88,7 @@ class QuicCarrier:
 
     @property
     def home_relay(self) -> str | None:
-        """The relay this node listens at now; None while it has none."""
+        """The relay this node has chosen to listen at; None before it has. `wait_online` says whether it answers."""
         return None if self._is_closed else self._endpoint.addr().relay_url()
 
     async def wait_online(self, timeout_s: float) -> bool:
@@ -148,7 +148,8 @@ class QuicCarrier:
             raise Unreachable(f"peer {address.peer.short} has no address for the quic carrier", tried.refused)
         connection, causes = await self._race(address.peer, tried, timeout_s)
         if connection is None:
-            steps = explain(tried, self.home_relay, timeout_s, causes)
+            is_online = not self._config.relays or await self.wait_online(0.05)
+            steps = explain(tried, is_online, timeout_s, causes)
             raise Unreachable(f"peer {address.peer.short} cannot be reached over quic", steps)
         return self._adopt(connection, Origin(True, is_together, self._config.clock))
 

@@ -65,7 +65,7 @@ def is_relay_url(text: str) -> bool:
     return text.startswith(("http://", "https://")) and text.isprintable() and " " not in text
 
 
-def explain(tried: Plan, own_relay: str | None, timeout_s: float, causes: tuple[str, ...]) -> tuple[str, ...]:
+def explain(tried: Plan, is_online: bool, timeout_s: float, causes: tuple[str, ...]) -> tuple[str, ...]:
     """One line for each endpoint, in the order of `tried`, then what the library said, then what to do."""
     steps = list(tried.refused)
     if tried.attempts:
@@ -73,6 +73,8 @@ def explain(tried: Plan, own_relay: str | None, timeout_s: float, causes: tuple[
     relays = [item.relay for item in tried.attempts if item.relay]
     steps += [f"relay {url}: no answer through it within {timeout_s:g} s" for url in relays]
     steps += [f"the connection failed: {cause}" for cause in dict.fromkeys(causes)]
-    if relays and own_relay is None:
-        steps.append("this node is connected to no relay: check that its relays can be reached (doctor --net)")
+    if relays and not is_online:
+        steps.append(
+            "this node is connected to no relay: check that its relays can be reached and take its token (doctor --net)"
+        )
     return tuple(steps)
