@@ -21,15 +21,17 @@ static void quantize_row(const float *x, int columns, block8 *out, float *rest) 
     float d = vf_hmax(top) / 127.0f, inverse = 0;
     if (d >= 0x1p-126f) inverse = 1.0f / d;
     else d = 0;
-    int32_t sum = 0;
+    vi sum = vi_set1(0);
     vf magic = vf_set1(12582912.0f);
     for (int i = 0; i < 32; i += LANES) {
       vi q = (vi)(vf_load(x + i) * inverse + magic) - (vi)magic;
-      for (int l = 0; l < LANES; l++) { out->q[i + l] = (int8_t)q[l]; sum += q[l]; }
+      vb bytes = __builtin_convertvector(q, vb);
+      memcpy(out->q + i, &bytes, LANES);
+      sum += q;
     }
     out->d = d;
-    out->sum = sum;
-    out->s = d * (float)sum;
+    out->sum = vi_sum(sum);
+    out->s = d * (float)out->sum;
     if (rest) {
       for (int i = 0; i < 32; i++) rest[i] = x[i] - d * (float)out->q[i];
       rest += 32;
@@ -37,9 +39,17 @@ static void quantize_row(const float *x, int columns, block8 *out, float *rest) 
   }
 }
 
+// Asks for `size` bytes and returns what follows them.
+INLINE const uint8_t *prefetch(const uint8_t *p, const int size) {
+#pragma GCC unroll 10
+  for (int i = 0; i < size; i += 64) __builtin_prefetch(p + i);
+  return p + size;
+}
+
 // acc[m] over M rows of activations for one group of LANES weight rows.
-INLINE void tile_p4(const uint8_t *w, int blocks, const block8 *a, int stride, vf *acc, const int M) {
+INLINE void tile_p4(const uint8_t *w, int blocks, const block8 *a, int stride, vf *acc, const int M, const uint8_t *next) {
   for (int b = 0; b < blocks; b++, w += 20 * LANES, a++) {
+    if (next) next = prefetch(next, 20 * LANES);
     vf d = vf_from_half((const uint16_t *)w), min = vf_from_half((const uint16_t *)w + LANES);
     vi W[8];
 #pragma GCC unroll 4
@@ -57,8 +67,9 @@ INLINE void tile_p4(const uint8_t *w, int blocks, const block8 *a, int stride, v
   }
 }
 
-INLINE void tile_p8(const uint8_t *w, int blocks, const block8 *a, int stride, vf *acc, const int M, const int pack) {
+INLINE void tile_p8(const uint8_t *w, int blocks, const block8 *a, int stride, vf *acc, const int M, const int pack, const uint8_t *next) {
   for (int b = 0; b < blocks; b++, w += PACK_BYTES[pack], a++) {
+    if (next) next = prefetch(next, PACK_BYTES[pack]);
     vf d = vf_from_half((const uint16_t *)w), second = d;
     if (pack != P8) second = vf_from_half((const uint16_t *)w + LANES);
     vi W[8];
@@ -130,7 +141,7 @@ INLINE rows_in from_row(rows_in in, int columns, size_t row) {
 
 // Rows row .. row + M - 1 of one group.
 #define DEFINE_TILE(M)                                                                              \
-  static void tile##M(const output *o, rows_in in, int row, int group) {                            \
+  static void tile##M(const output *o, rows_in in, int row, int group, const uint8_t *next) {       \
     const matrix *w = o->w;                                                                         \
     const uint8_t *data = w->data + (size_t)group * group_bytes(w->pack, w->columns);               \
     int blocks = w->columns / 32;                                                                   \
@@ -139,10 +150,10 @@ INLINE rows_in from_row(rows_in in, int columns, size_t row) {
     in = from_row(in, w->columns, (size_t)row);                                                     \
     const block8 *terms[2] = {in.a, in.a2};                                                         \
     for (int t = 0; t < (in.a2 && w->pack < PF32 ? 2 : 1); t++) switch (w->pack) {                  \
-        case P4: tile_p4(data, blocks, terms[t], blocks, acc, M); break;                            \
-        case P8: tile_p8(data, blocks, terms[t], blocks, acc, M, P8); break;                        \
-        case P8M: tile_p8(data, blocks, terms[t], blocks, acc, M, P8M); break;                      \
-        case P6: tile_p8(data, blocks, terms[t], blocks, acc, M, P6); break;                        \
+        case P4: tile_p4(data, blocks, terms[t], blocks, acc, M, next); break;                            \
+        case P8: tile_p8(data, blocks, terms[t], blocks, acc, M, P8, next); break;                        \
+        case P8M: tile_p8(data, blocks, terms[t], blocks, acc, M, P8M, next); break;                      \
+        case P6: tile_p8(data, blocks, terms[t], blocks, acc, M, P6, next); break;                        \
         case PF32: tile_float(data, w->columns, in.x, w->columns, acc, M, PF32); break;             \
         case PF16: tile_float(data, w->columns, in.x, w->columns, acc, M, PF16); break;             \
         default: tile_float(data, w->columns, in.x, w->columns, acc, M, PBF16);                     \
@@ -169,10 +180,11 @@ static void gemm_groups(const output *o, rows_in in, int rows, int first, int la
     int end = panel + PANEL < rows ? panel + PANEL : rows;
     for (int group = first; group < last; group++) {
       int row = panel;
-      for (; row + BIG_TILE <= end; row += BIG_TILE) TILE_BIG(o, in, row, group);
-      for (; row + 4 <= end; row += 4) tile4(o, in, row, group);
-      for (; row + 2 <= end; row += 2) tile2(o, in, row, group);
-      for (; row < end; row++) tile1(o, in, row, group);
+      const uint8_t *next = o->w->data + (size_t)(group + 1) * group_bytes(o->w->pack, o->w->columns);
+      for (; row + BIG_TILE <= end; row += BIG_TILE, next = NULL) TILE_BIG(o, in, row, group, next);
+      for (; row + 4 <= end; row += 4, next = NULL) tile4(o, in, row, group, next);
+      for (; row + 2 <= end; row += 2, next = NULL) tile2(o, in, row, group, next);
+      for (; row < end; row++, next = NULL) tile1(o, in, row, group, next);
     }
   }
 }

@@ -33,6 +33,9 @@
 typedef float vf __attribute__((vector_size(4 * LANES)));
 typedef int32_t vi __attribute__((vector_size(4 * LANES)));
 
+typedef int8_t vb __attribute__((vector_size(LANES)));
+typedef int32_t word __attribute__((may_alias));  // four int8, read where they lie: GCC then broadcasts from memory
+
 INLINE vf vf_load(const float *p) { vf v; memcpy(&v, p, sizeof v); return v; }
 INLINE void vf_store(float *p, vf v) { memcpy(p, &v, sizeof v); }
 INLINE vi vi_load(const void *p) { vi v; memcpy(&v, p, sizeof v); return v; }
@@ -65,8 +68,11 @@ INLINE vf vf_min(vf a, vf b) { return vf_select(a < b, a, b); }
 #endif
 INLINE vf vf_from_int(vi a) { return __builtin_convertvector(a, vf); }
 
-// Sum and maximum over lanes in one fixed order.
+// Sum and maximum over lanes in one fixed order: halves are folded onto one another.
 INLINE float vf_sum(vf v) {
+#if ISA_AVX512
+  return _mm512_reduce_add_ps((__m512)v);
+#endif
   float a[LANES];
   vf_store(a, v);
   for (int w = LANES / 2; w > 0; w /= 2)
@@ -74,11 +80,23 @@ INLINE float vf_sum(vf v) {
   return a[0];
 }
 INLINE float vf_hmax(vf v) {
+#if ISA_AVX512
+  return _mm512_reduce_max_ps((__m512)v);
+#endif
   float a[LANES];
   vf_store(a, v);
   for (int w = LANES / 2; w > 0; w /= 2)
     for (int i = 0; i < w; i++) a[i] = a[i] > a[i + w] ? a[i] : a[i + w];
   return a[0];
+}
+
+INLINE int32_t vi_sum(vi v) {
+#if ISA_AVX512
+  return _mm512_reduce_add_epi32((__m512i)v);
+#endif
+  int32_t sum = 0;
+  for (int i = 0; i < LANES; i++) sum += v[i];
+  return sum;
 }
 
 // ---- half precision and bfloat16 ----
@@ -179,8 +197,7 @@ INLINE vi neon_dot(vi s, const vi *W, int32_t p) {
 
 // Unsigned 4-bit weights (0..15) times int8 activations.
 INLINE vi dot_u4(const vi W[8], const int8_t *a) {
-  int32_t p[8];
-  memcpy(p, a, 32);
+  const word *p = (const word *)a;
 #if ISA_AVX512
   __m512i s = _mm512_setzero_si512(), t = s;
 #pragma GCC unroll 4
@@ -229,8 +246,7 @@ INLINE vi dot_u4(const vi W[8], const int8_t *a) {
 #endif
 
 INLINE vi dot_s8(const vi *W, const int8_t *a, int count, int32_t sum) {  // count: 8 (32 columns) or 4 (16)
-  int32_t p[8];
-  memcpy(p, a, 4 * (size_t)count);
+  const word *p = (const word *)a;
 #if ISA_AVX512
   __m512i s = _mm512_set1_epi32(-BIAS8 * sum), t = _mm512_setzero_si512();
 #pragma GCC unroll 4
