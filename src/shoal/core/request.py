@@ -125,6 +125,7 @@ class Resume:
     tokens  ids of the answer so far, up to the end of a chunk that was delivered.
     text    the answer so far as it was shown. Where there are no ids (an upstream that sends text alone) it is all that
             is known; where there are, they count. Neither: the choice begins here.
+    count   tokens that `text` took, as far as known: whoever counts by text alone takes them off the limit.
     choice  which of the original request's choices this is; its chunks carry this index. The original's seed must be
             set, and then sampling goes on as it would have there.
     """
@@ -132,6 +133,7 @@ class Resume:
     tokens: tuple[int, ...] = ()
     choice: int = 0
     text: str = ""
+    count: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from shoal.core.request import Request, Resume
 class _Choice:
     tokens: list[int] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
+    num_chunks: int = 0
     has_calls: bool = False
     is_done: bool = False
 
@@ -33,6 +34,7 @@ class Progress:
         self._choices = {self._first + offset: _Choice() for offset in range(request.n)}
         self._is_begun = False
         self._usages: list[Usage] = []
+        self._carried = 0  # tokens that the next provider is given as text, and so counts as prompt
 
     @property
     def is_begun(self) -> bool:
@@ -65,6 +67,7 @@ class Progress:
         is_echo = self._request.echo and not chunk.token_ids and not choice.tokens
         choice.tokens += chunk.token_ids
         choice.texts.append("" if is_echo else chunk.text)
+        choice.num_chunks += bool(chunk.text)
         choice.has_calls = choice.has_calls or bool(chunk.tool_calls)
         choice.is_done = chunk.finish_reason is not None
         self._is_begun = True
@@ -77,18 +80,24 @@ class Progress:
         if not self._is_begun:
             return [self._request]
         self._usages.clear()
+        self._carried = sum(choice.num_chunks for choice in self._choices.values() if not choice.tokens)
         return [self._resumed(index, choice) for index, choice in self._choices.items() if not choice.is_done]
 
     def _resumed(self, index: int, choice: _Choice) -> Request:
         tokens, text = (*self._before.tokens, *choice.tokens), self._before.text + "".join(choice.texts)
-        resume = Resume(tokens, index, text)
+        count = len(tokens) or self._before.count + choice.num_chunks  # servers that send text send it token by token
+        resume = Resume(tokens, index, text, count)
         return replace(self._request, n=1, echo=False, resume=resume)
 
     def _usage(self) -> Usage | None:
-        """The last provider's, with the tokens of choices that others finished counted in."""
+        """The last provider's, with what others made counted as answer."""
         if not self._usages:
             return Usage(completion_tokens=self._num_tokens())
-        return replace(self._usages[-1], completion_tokens=self._num_tokens() or self._usages[-1].completion_tokens)
+        last, known = self._usages[-1], self._num_tokens()
+        if known:
+            return replace(last, completion_tokens=known)
+        prompt = max(0, last.prompt_tokens - self._carried)
+        return replace(last, prompt_tokens=prompt, completion_tokens=last.completion_tokens + self._carried)
 
     def _num_tokens(self) -> int:
         return len(self._before.tokens) + sum(len(choice.tokens) for choice in self._choices.values())

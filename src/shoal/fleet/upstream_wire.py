@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from shoal.core.chunk import Chunk, FinishReason, TokenLogprob, ToolCallDelta, Usage
@@ -15,6 +15,13 @@ from shoal.core.errors import InvalidRequest, PeerFault
 from shoal.core.request import Message, Request, Sampling, ToolChoice
 
 Flavour = Literal["openai", "vllm", "sglang", "llamacpp", "ollama"]
+FLAVOURS: Mapping[str, Flavour] = {
+    "openai": "openai",
+    "vllm": "vllm",
+    "sglang": "sglang",
+    "llamacpp": "llamacpp",
+    "ollama": "ollama",
+}
 
 PLAIN = (
     "temperature",
@@ -60,7 +67,7 @@ def body(request: Request, model: str, flavour: Flavour) -> tuple[str, dict[str,
     """(path, JSON body) of a streaming request for `model`, the server's own name for it."""
     _check(request)
     fields_ = {"model": model, "stream": True, "stream_options": {"include_usage": True}, "n": request.n}
-    fields_ |= _sampling(request.sampling, flavour)
+    fields_ |= _sampling(_rest(request), flavour)
     if _is_chat(request):
         return "/v1/chat/completions", {**fields_, **_chat(request, flavour)}
     return "/v1/completions", {**fields_, **_completion(request)}
@@ -77,6 +84,14 @@ def _check(request: Request) -> None:
     for name, is_asked in refused.items():
         if is_asked:
             raise InvalidRequest(f"{name}: an upstream server cannot do this", name)
+
+
+def _rest(request: Request) -> Sampling:
+    """With what an answer that goes on may still have."""
+    sampling, resume = request.sampling, request.resume
+    if resume is None or sampling.max_tokens is None:
+        return sampling
+    return replace(sampling, max_tokens=max(1, sampling.max_tokens - resume.count))
 
 
 def _sampling(sampling: Sampling, flavour: Flavour) -> dict[str, Any]:

@@ -18,6 +18,11 @@ Device = Literal["auto", "cpu", "cuda"]
 Kernels = Literal["auto", "native", "torch"]
 KvType = Literal["f16", "f32"]
 LogFormat = Literal["text", "json", "off"]
+Route = Literal["auto", "local"]
+
+
+NO_MODEL = "none"
+"""As `model`: this node computes nothing itself, it asks others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +57,10 @@ class NodeConfig:
     adapter_loading: bool = False
     log_format: LogFormat = "text"
     otel: bool = False
+    route: Route = "auto"
+    upstreams: tuple[tuple[str, str], ...] = ()
+    upstream_keys: tuple[tuple[str, str], ...] = ()
+    upstream_prices: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +79,7 @@ class Option:
 
 OPTIONS = (
     Option("home", values.path, "where models and compiled kernels are kept", "--home"),
-    Option("model", values.text, "catalogue name, stored name, GGUF file or folder", "--model"),
+    Option("model", values.text, "catalogue name, stored name, GGUF file or folder; none: only ask others", "--model"),
     Option("adapters", values.pairs, "LoRA adapter as name=folder", "--adapter"),
     Option("device", values.choice("auto", "cpu", "cuda"), "auto, cpu or cuda", "--device"),
     Option("kernels", values.choice("auto", "native", "torch"), "auto, native (C) or torch", "--kernels"),
@@ -130,5 +139,19 @@ OPTIONS = (
         "log_format", values.choice("text", "json", "off"), "one line per request: text, json or off", "--log-format"
     ),
     Option("otel", values.boolean, "export OpenTelemetry traces (needs the otel extra)", "--otel"),
+    Option(
+        "route",
+        values.choice("auto", "local"),
+        "who answers: auto (the quickest of engine, peers, upstreams) or local (others only for models not here)",
+        "--route",
+    ),
+    Option(
+        "upstreams",
+        values.pairs,
+        "server to ask too, as NAME=KIND+URL; KIND: vllm, sglang, llamacpp, ollama or openai",
+        "--upstream",
+    ),
+    Option("upstream_keys", values.pairs, "key of an upstream, as NAME=KEY", "--upstream-key", is_secret=True),
+    Option("upstream_prices", values.pairs, "US dollars for a million tokens, as NAME=PRICE", "--upstream-price"),
 )
 """In the order of the fields, checked by a test."""

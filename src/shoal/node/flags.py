@@ -22,7 +22,8 @@ ENGINE = ("model", "adapters", "device", "kernels", "threads", "context_length",
 """Options of every command that computes in its own process."""
 
 SERVER = ("host", "port", "max_waiting", "api_keys", "cors_origins", "allowed_hosts", "max_body", "request_timeout",
-          "adapter_loading", "log_format", "otel")  # fmt: skip
+          "adapter_loading", "log_format", "otel", "route", "upstreams", "upstream_keys",
+          "upstream_prices")  # fmt: skip
 
 System = Annotated[str | None, typer.Option("--system", help="System prompt.")]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", min=1, help="Longest answer, in tokens.")]

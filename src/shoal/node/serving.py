@@ -5,13 +5,35 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
-from shoal.core.errors import Unsupported
-from shoal.node.config import NodeConfig
+from shoal.core.clock import SystemClock
+from shoal.core.errors import BadConfig, Unsupported
+from shoal.core.service import Service
+from shoal.node.compose import compose
+from shoal.node.config import NO_MODEL, NodeConfig
+from shoal.node.fleet import Fleet, with_upstreams
+from shoal.node.terminal import say
 from shoal.server import ServerConfig
+
+
+@asynccontextmanager
+async def serving(config: NodeConfig) -> AsyncIterator[Service]:
+    """What `up` serves: the engine alone, or with everybody else it may ask."""
+    async with AsyncExitStack() as stack:
+        local = None
+        if config.model != NO_MODEL:
+            say(f"loading {config.model}")
+            local = (await stack.enter_async_context(compose(config))).service
+        elif not config.upstreams:
+            raise BadConfig("model", "none, and nobody else to ask: name an upstream or join a mesh")
+        if not config.upstreams and local is not None:
+            yield local
+            return
+        fleet = await stack.enter_async_context(with_upstreams(Fleet(config, SystemClock(), local)))
+        yield fleet.service()
 
 
 def server_config(config: NodeConfig) -> ServerConfig:

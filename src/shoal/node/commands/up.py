@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 
-from shoal.node.config import NodeConfig
+from shoal.node.config import NO_MODEL, NodeConfig
 from shoal.node.config_sources import Loaded
 from shoal.node.flags import ENGINE, SERVER, configured
 from shoal.node.terminal import say
@@ -20,7 +20,8 @@ def up(loaded: Loaded) -> None:
 
     config = loaded.config
     listen(config.host, config.port).close()  # better now than after a long download
-    ensure_model(config)
+    if config.model != NO_MODEL:
+        ensure_model(config)
     log_to_stderr()
     if config.otel:
         trace_to_exporter()
@@ -34,14 +35,13 @@ def up(loaded: Loaded) -> None:
 
 async def _up(config: NodeConfig) -> signal.Signals | None:
     """Serve until a signal comes, and return it."""
-    from shoal.node.compose import compose
-    from shoal.node.serving import server_config, stopping
+    from shoal.node.serving import server_config, serving, stopping
     from shoal.server import ServeOptions, create_app, listen, serve
 
-    say(f"loading {config.model}")
-    async with compose(config) as node:
-        app = create_app(node.service, server_config(config))
-        name = node.service.models()[0].id
+    async with serving(config) as service:
+        app = create_app(service, server_config(config))
+        models = service.models()
+        name = models[0].id if models else NO_MODEL
         with stopping() as state:
             await serve(
                 app,

@@ -1,4 +1,4 @@
-"""Is it alive, is it ready, what is it doing: /healthz, /readyz, /metrics, /v1/stats."""
+"""Is it alive, is it ready, what is it doing, and with whom: /healthz, /readyz, /metrics, /v1/stats, /v1/mesh."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from starlette.types import ASGIApp
 from shoal.core.errors import Unavailable
 from shoal.server.api.reply import json_response
 from shoal.server.context import Context
+from shoal.server.errors import Refused
 from shoal.server.metrics import CONTENT_TYPE
 from shoal.server.wire.misc import Health
 
@@ -31,3 +32,9 @@ async def metrics(context: Context, http: HttpRequest) -> ASGIApp:
 
 async def stats(context: Context, http: HttpRequest) -> ASGIApp:
     return JSONResponse(asdict(context.service.stats()))
+
+
+async def mesh(context: Context, http: HttpRequest) -> ASGIApp:
+    if (view := context.service.mesh()) is None:
+        raise Refused(404, "no_mesh", "this node asks nobody else: start it with --share, --upstream or shoal join")
+    return JSONResponse(asdict(view))
