@@ -154,7 +154,7 @@ class Channel:
         raise self._send_error or LocalError("expected no message after the end of this side of a stream call")
 
     def _used(self, message: memoryview) -> None:
-        freed = min(self._held, message.nbytes) if message.nbytes > BULK_BYTES else 0
+        freed = min(self._held, wire.COUNT.size + message.nbytes) if message.nbytes > BULK_BYTES else 0
         if freed:
             self._held -= freed
             self._budget.give(freed)

@@ -65,6 +65,8 @@ class _Entry:
     ready: asyncio.Future[Session]
     task: asyncio.Task[None] | None = None
     session: Session | None = None
+    has_begun: bool = False
+    is_unwanted: bool = False
 
 
 class Rpc:
@@ -151,8 +153,8 @@ class Rpc:
         """Close every link. Calls of ours fail with LinkClosed, handlers see CancelledError. Twice is harmless."""
         self._is_closed = True
         tasks = [entry.task for entry in self._entries.values() if entry.task is not None]
-        for task in tasks:
-            task.cancel()
+        for entry in self._entries.values():
+            self._end(entry)
         await asyncio.gather(*tasks, return_exceptions=True)
         self._once.close()
         self._deadlines.close()
@@ -185,7 +187,10 @@ class Rpc:
     async def _serve(self, entry: _Entry) -> None:
         """One link, from hello to end."""
         reason = "going away"
+        entry.has_begun = True
         try:
+            if entry.is_unwanted:
+                raise Unavailable("too many links; try again later")
             stream, agreed = await agree(entry.link, self._handshake(entry.link), self._desk)
             entry.session = Session(entry.link, stream, agreed, self._desk)
             entry.ready.set_result(entry.session)
@@ -216,14 +221,16 @@ class Rpc:
 
     def _make_room(self, new: _Entry) -> None:
         """Close the oldest link of a peer that has too many, and the newest of all that have not said hello."""
-        same = [entry for entry in self._entries.values() if entry.link.peer == new.link.peer]
+        wanted = [entry for entry in self._entries.values() if not entry.is_unwanted]
+        same = [entry for entry in wanted if entry.link.peer == new.link.peer]
         if len(same) > self._limits.links_per_peer:
             self._end(same[0])
-        elif sum(entry.session is None for entry in self._entries.values()) > self._limits.hellos:
+        elif sum(entry.session is None for entry in wanted) > self._limits.hellos:
             self._end(new)
 
     def _end(self, entry: _Entry) -> None:
-        if entry.task is not None:
+        entry.is_unwanted = True
+        if entry.task is not None and entry.has_begun:  # cancelled before it begins, it would close nothing
             entry.task.cancel()
 
 

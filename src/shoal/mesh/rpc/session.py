@@ -43,7 +43,8 @@ async def agree(link: Link, handshake: Handshake, desk: Desk) -> tuple[Stream, A
             if out:
                 await stream.write(out)
             if handshake.refused is not None:
-                await _linger(link, desk)
+                if not handshake.is_dialer:  # it may not have read yet what tells it why
+                    await _linger(link, desk)
                 raise handshake.refused
             data = await stream.read(LANE_READ)
             if not data:
