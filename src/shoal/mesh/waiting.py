@@ -88,7 +88,7 @@ async def _wait(waiters: deque[asyncio.Future[None]]) -> None:
     except asyncio.CancelledError:
         if waiter.done() and not waiter.cancelled():
             _wake_one(waiters)
-        else:
+        elif waiter in waiters:
             waiters.remove(waiter)
         raise
 

@@ -1,0 +1,196 @@
+"""One stream of a TCP link: what may be sent (credit), what has come, and who has ended.
+
+    sending    [ written | waiting for credit or for the socket ]
+    receiving  [ read | unread, at most `window` bytes ]
+
+The reader grants credit when half a window has been read. A reader that keeps up gets a larger window, out of a budget
+of its link, so that a fast and long path is filled and a crowd of streams cannot take all memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import Protocol
+
+from shoal.core.errors import LinkClosed, PeerFault, StreamReset
+from shoal.mesh.carrier import Bytes
+from shoal.mesh.tcp.frames import CREDIT, DATA, FINISH, PAYLOAD_BYTES, RESET, header
+from shoal.mesh.waiting import Allowance, again
+
+START_WINDOW = 256 * 1024
+MAX_WINDOW = 4 * 2**20
+
+
+class Sender(Protocol):
+    """What a stream needs of its link."""
+
+    def say(self, frame: bytes) -> None:
+        """A frame without payload, ahead of all data."""
+        ...
+
+    async def send(self, priority: int, head: bytes, payload: memoryview) -> None:
+        """A frame, in its turn. Cancelled: not sent."""
+        ...
+
+    def grow(self, size: int) -> bool:
+        """Whether the link's budget has `size` bytes left; they are taken then. Negative gives back."""
+        ...
+
+    def begin(self, stream: TcpStream) -> int:
+        """Tell the other side of a new stream; its number. What is sent next goes along with it."""
+        ...
+
+    def forget(self, stream: TcpStream) -> None: ...
+
+
+class TcpStream:
+    """`number` is 0 until the first byte: numbers rise in the order in which streams are seen by the other side."""
+
+    def __init__(self, link: Sender, priority: int, number: int = 0) -> None:
+        self.number = number
+        self.is_mine = number == 0
+        self.priority = priority
+        self._link = link
+        self._room = Allowance(START_WINDOW)
+        self._writing = asyncio.Lock()
+        self._window = START_WINDOW
+        self._credit = START_WINDOW
+        self._read_since = 0
+        self._parts: deque[bytes] = deque()
+        self._unread = 0
+        self._arrived = asyncio.Event()
+        self._error: LinkClosed | None = None
+        self._is_finished = False
+        self._is_ended = False
+
+    # ---- the contract -----------------------------------------------------------------------------------
+
+    async def write(self, data: Bytes) -> None:
+        view = memoryview(data).cast("B")
+        async with self._writing:
+            self._check_writable()
+            if view:
+                self._begin()
+            while view:
+                size = await self._room.take(min(len(view), PAYLOAD_BYTES))
+                self._check_writable()
+                try:
+                    await self._link.send(self.priority, header(DATA, size, self.number), view[:size])
+                except asyncio.CancelledError:
+                    self._room.give(size)
+                    raise
+                view = view[size:]
+
+    async def read(self, max_bytes: int) -> bytes:
+        while not self._parts:
+            if self._error is not None:
+                raise again(self._error)
+            if self._is_ended:
+                return b""
+            self._arrived.clear()
+            await self._arrived.wait()
+        data = self._take(max_bytes)
+        self._unread -= len(data)
+        if self._error is None and not self._is_ended:
+            self._grant(len(data))
+        return data
+
+    async def finish(self) -> None:
+        if self._is_finished and self._error is None:
+            return
+        async with self._writing:
+            self._check_writable()
+            self._begin()
+            await self._link.send(self.priority, header(FINISH, 0, self.number), memoryview(b""))
+            self._is_finished = True
+            self._settle()
+
+    def reset(self) -> None:
+        if self._error is None and not (self._is_finished and self._is_ended):
+            if self.number:
+                self._link.say(header(RESET, 0, self.number))
+            self.fail(StreamReset("this side gave up this stream"))
+
+    # ---- the link's side --------------------------------------------------------------------------------
+
+    def receive(self, payload: memoryview) -> None:
+        """Bytes have come. PeerFault for more than was granted, or after the end."""
+        self._credit -= len(payload)
+        if self._credit < 0 or self._is_ended:
+            raise PeerFault(f"stream {self.number}: bytes {'after its end' if self._is_ended else 'without credit'}")
+        if payload:
+            self._parts.append(bytes(payload))
+            self._unread += len(payload)
+            self._arrived.set()
+
+    def end(self) -> None:
+        """The other side has finished."""
+        if self._is_ended:
+            raise PeerFault(f"stream {self.number}: finished twice")
+        self._is_ended = True
+        self._arrived.set()
+        self._settle()
+
+    def granted(self, size: int) -> None:
+        if self._room.amount + size > 2 * MAX_WINDOW:
+            raise PeerFault(f"stream {self.number}: credit of {self._room.amount + size} bytes, more than any window")
+        self._room.give(size)
+
+    def fail(self, error: LinkClosed) -> None:
+        """Both directions end with `error`; what was not read is gone."""
+        if self._error is None and not (self._is_finished and self._is_ended):
+            self._error = error
+            self._parts.clear()
+            self._room.fail(error)
+            self._arrived.set()
+            self._release()
+
+    # ---- inside -----------------------------------------------------------------------------------------
+
+    def _begin(self) -> None:
+        if not self.number:
+            self.number = self._link.begin(self)
+
+    def _take(self, most: int) -> bytes:
+        """Up to `most` unread bytes, joined where several parts fit."""
+        if len(self._parts[0]) > most:
+            part = self._parts[0]
+            self._parts[0] = part[most:]
+            return part[:most]
+        if self._unread <= most:
+            whole = b"".join(self._parts) if len(self._parts) > 1 else self._parts[0]
+            self._parts.clear()
+            return whole
+        parts, size = [], 0
+        while size + len(self._parts[0]) <= most:
+            parts.append(self._parts.popleft())
+            size += len(parts[-1])
+        return b"".join(parts)
+
+    def _grant(self, size: int) -> None:
+        self._read_since += size
+        if self._read_since < self._window // 2:
+            return
+        more = self._read_since
+        if not self._parts and self._window < MAX_WINDOW and self._link.grow(self._window):
+            more += self._window
+            self._window *= 2
+        self._read_since = 0
+        self._credit += more
+        self._link.say(header(CREDIT, more, self.number))
+
+    def _check_writable(self) -> None:
+        if self._error is not None:
+            raise again(self._error)
+        if self._is_finished:
+            raise StreamReset("this side has finished this stream; open another")
+
+    def _settle(self) -> None:
+        if self._is_finished and self._is_ended and self._error is None:
+            self._room.fail(StreamReset("this side has finished this stream; open another"))
+            self._release()
+
+    def _release(self) -> None:
+        self._link.grow(START_WINDOW - self._window)
+        self._link.forget(self)
