@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from shoal.core.errors import InvalidRequest, LocalError
 from shoal.core.request import Sampling
 from shoal.engine import truncation
-from shoal.engine.sampler import Sampled, SamplerState, check_sampling, sample, uniform
+from shoal.engine.sampler import Sampled, SamplerState, check_sampling, sample, sample_best, uniform
 from shoal.engine.truncation import choose, draw, kept
 
 VOCAB = 12
@@ -426,3 +426,33 @@ def test_values_out_of_range_are_refused_by_name(sampling: Sampling, param: str)
     assert caught.value.param == param
     with pytest.raises(InvalidRequest):
         state(sampling)
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [
+        Sampling(temperature=0),
+        Sampling(temperature=0, min_tokens=2, stop_token_ids=(1,)),
+        Sampling(temperature=0, logprobs=2),
+        Sampling(temperature=0, logit_bias={3: 5.0}),
+        Sampling(temperature=0, repetition_penalty=1.5),
+        Sampling(temperature=0.7, seed=3),
+    ],
+)
+def test_a_known_best_token_changes_no_answer_and_decides_only_where_nothing_else_does(sampling: Sampling) -> None:
+    logits = np.random.default_rng(5).integers(-2, 3, (12, VOCAB + 2)).astype(np.float32)
+    plain, quick = state(sampling), state(sampling)
+    decided = []
+    for row in logits:
+        (wanted,) = sample(row[None], (plain,))
+        found = sample_best(int(row.argmax()), quick)
+        assert found in (None, wanted)
+        decided.append(found is not None)
+        for each in (plain, quick):
+            each.accept(wanted.token_id)
+    is_plain = sampling == Sampling(
+        temperature=0, min_tokens=sampling.min_tokens, stop_token_ids=sampling.stop_token_ids
+    )
+    expected = [row.argmax() < VOCAB and n >= sampling.min_tokens for n, row in enumerate(logits)]
+    assert decided == [is_plain and each for each in expected]
+    assert is_plain == any(decided)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import native_harness as harness
 import numpy as np
+import pytest
 
 from shoal.kernels import native
 from shoal.kernels.executor import CacheShape, Executor, ExpertShape
@@ -134,4 +135,22 @@ def test_adapters_of_several_sequences_apply_to_their_own_rows_only() -> None:
     assert np.abs(runner.run(step) - expected).max() < 1e-4
     runner.drop_adapter(2)
     assert runner.adapter_slots == {0}
+    runner.close()
+
+
+@pytest.mark.parametrize("isa", harness.ISAS)
+@pytest.mark.parametrize("width", [7, 48, 1000])
+def test_best_is_the_first_largest_element_of_each_row_or_says_that_the_row_is_odd(isa: str, width: int) -> None:
+    rng = np.random.default_rng(width)
+    library = native.load(isa)
+    weights, recorder = harness.Weights(library), Recorder()
+    x = rng.integers(-3, 4, (40, width)).astype(np.float32)  # many equal ones
+    for row, odd in enumerate((np.nan, np.inf, -np.inf)):
+        x[row, rng.integers(width)] = odd
+    source, out = _embed(recorder, weights, x), recorder.value(width)
+    recorder.add(Node(Code.GATHER, (source,), (out,), width, on_outputs=True))
+    runner = harness.executor(library, recorder, out)
+    got = runner.run(harness.rows_step(40))
+    assert np.array_equal(got, x, equal_nan=True)
+    assert runner.best().tolist() == [-1] * 3 + x[3:].argmax(axis=1).tolist()
     runner.close()

@@ -6,6 +6,7 @@ that all choices share the prompt's blocks.
 
 from __future__ import annotations
 
+from collections.abc import Sequence as List
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -66,17 +67,17 @@ class Job:
         """Sample what follows the certain tokens of `seq`, and continue or end its choices. Tokens made."""
         before = self.num_tokens
         if self.active:
-            self._continue(self.active[seq], outputs.logits, desk)
+            self._continue(self.active[seq], outputs.logits, outputs.best, desk)
         else:
             for choice in self._branch(desk):
-                self._continue(choice, outputs.logits[-1:], desk)
+                self._continue(choice, outputs.logits[-1:], outputs.best[-1:], desk)
         return self.num_tokens - before
 
-    def _continue(self, choice: Choice, logits: np.ndarray, desk: Desk) -> None:
+    def _continue(self, choice: Choice, logits: np.ndarray, best: List[int], desk: Desk) -> None:
         """One token, and as many more as its draft had right: row 0 follows the last certain token."""
         seq = choice.seq
         num_certain = len(seq.tokens) - seq.num_drafted
-        for made, sampled in enumerate(verify(logits, seq.tokens[num_certain:], choice.state)):
+        for made, sampled in enumerate(verify(logits, seq.tokens[num_certain:], choice.state, best)):
             self.num_tokens += 1
             chunk = choice.answer.push(sampled)
             if choice.answer.finish_reason is not None:

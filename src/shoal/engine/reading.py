@@ -16,12 +16,14 @@ from shoal.engine.sequence import Sequence
 class Outputs:
     """Rows a step produced for one sequence, at positions start, start + 1, ...: views valid until the next step.
 
-    logits (rows, vocab), taps (rows, hidden) or no rows where the step tapped nothing.
+    logits (rows, vocab), taps (rows, hidden) or no rows where the step tapped nothing. best: the first largest logit of
+    each row where the runner knows it, -1 where it does not.
     """
 
     start: int
     logits: np.ndarray
     taps: np.ndarray
+    best: List[int] = ()
 
 
 Keep = Callable[[Outputs], np.ndarray]

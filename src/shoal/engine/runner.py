@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -48,3 +48,12 @@ class Runner(Protocol):
     def drop_adapter(self, slot: int) -> None: ...
 
     def close(self) -> None: ...
+
+
+def best_of(runner: object) -> Callable[[], np.ndarray] | None:
+    """After a run: int32 (len(output_rows),), each row's first largest logit, or -1 for a row not all finite.
+
+    None for a runner that does not say (torch, fakes).
+    """
+    found: Callable[[], np.ndarray] | None = getattr(runner, "best", None)
+    return found

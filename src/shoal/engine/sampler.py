@@ -66,6 +66,12 @@ class SamplerState:
         self._ends = np.array(sorted(token for token in ends if token < vocab_size), np.int64)
         self._bias_ids = np.array(list(sampling.logit_bias), np.int64)
         self._bias = np.array(list(sampling.logit_bias.values()), np.float32)
+        self.is_plain = (
+            sampling.temperature == 0
+            and sampling.logprobs is None
+            and matcher is None
+            and not (sampling.logit_bias or self.penalties.is_active)
+        )
 
     @property
     def num_tokens(self) -> int:
@@ -126,6 +132,13 @@ class SamplerState:
         rest = allowed.copy()
         rest[self._ends] = False
         return rest if rest.any() else allowed
+
+
+def sample_best(best: int, state: SamplerState) -> Sampled | None:
+    """As `sample` of a row whose first largest logit is `best`, all of them finite; None where that does not decide."""
+    if state.is_plain and 0 <= best < state.vocab_size and state.num_tokens >= state.sampling.min_tokens:
+        return Sampled(best)
+    return None
 
 
 def sample(logits: np.ndarray, states: Sequence[SamplerState]) -> list[Sampled]:

@@ -17,17 +17,21 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from shoal.engine.sampler import Sampled, SamplerState, sample
+from shoal.engine.sampler import Sampled, SamplerState, sample, sample_best
 
 
-def verify(logits: np.ndarray, drafted: Sequence[int], state: SamplerState) -> Iterator[Sampled]:
+def verify(
+    logits: np.ndarray, drafted: Sequence[int], state: SamplerState, best: Sequence[int] = ()
+) -> Iterator[Sampled]:
     """Tokens of consecutive positions, accepted by `state`: those that equal `drafted`, and the first after them.
 
-    logits (rows, vocab); row 0 decides the position of drafted[0]. Ends early where the rows do. Stop iterating and
-    nothing more is sampled.
+    logits (rows, vocab); row 0 decides the position of drafted[0]. best: of each row, or of none (see `Outputs`). Ends
+    early where the rows do. Stop iterating and nothing more is sampled.
     """
     for row in range(len(logits)):
-        (sampled,) = sample(logits[row : row + 1], (state,))
+        sampled = sample_best(best[row], state) if best else None
+        if sampled is None:
+            (sampled,) = sample(logits[row : row + 1], (state,))
         state.accept(sampled.token_id)
         yield sampled
         if row >= len(drafted) or drafted[row] != sampled.token_id:

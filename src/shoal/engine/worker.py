@@ -34,7 +34,7 @@ from shoal.engine.job import Desk, Job
 from shoal.engine.mailbox import Courier, Mailbox
 from shoal.engine.plan import Plan
 from shoal.engine.reading import Outputs, Reading
-from shoal.engine.runner import Runner
+from shoal.engine.runner import Runner, best_of
 from shoal.engine.scheduler import Scheduler
 from shoal.engine.sequence import Sequence
 from shoal.engine.stats import Counters
@@ -55,6 +55,7 @@ class Worker:
         self._speculator = None if drafter is None else Speculator(drafter, scheduler, Policy(StepTimes()))
         self._desk = Desk(scheduler, self._courier, {}, speculator=self._speculator)
         network = approximation_of(runner)
+        self._best = best_of(runner)
         self._approximator = None if network is None else Approximator(runner, network, scheduler)
         self._idle_waiters: list[Mailbox] = []
         self._deadlines: list[tuple[float, int, Job]] = []
@@ -179,11 +180,11 @@ class Worker:
             return False
         if plan.copies:
             self._runner.copy_blocks(plan.copies)
-        logits, taps = self._run(plan)
+        logits, taps, best = self._run(plan)
         self.scheduler.commit(plan)
         self._desk.now = self._clock.monotonic()
         self.counters.add_step(plan, self._desk.now - began)
-        self._hand_out(plan, logits, taps, began)
+        self._hand_out(plan, Outputs(0, logits, taps, best), began)
         if self._speculator is not None:
             self._speculator.learn(plan, self._clock.monotonic() - began)
         return True
@@ -196,18 +197,19 @@ class Worker:
             if self._approximator.has_slices:
                 self._approximator.sweep()
 
-    def _run(self, plan: Plan) -> tuple[np.ndarray, np.ndarray]:
-        """Logits, and taps where the plan wants them, of the plan's output rows."""
+    def _run(self, plan: Plan) -> tuple[np.ndarray, np.ndarray, list[int]]:
+        """Of the plan's output rows: logits, taps where the plan wants them, and `best` where the runner knows it."""
         if plan.is_split and self._approximator is not None:
-            return self._approximator.run(plan)
+            return *self._approximator.run(plan), []
         logits = self._runner.run(build_batch(plan, self.scheduler.config.block_size))
-        return logits, self._runner.taps() if plan.tap >= 0 else logits[:0]
+        best = [] if self._best is None else self._best().tolist()
+        return logits, self._runner.taps() if plan.tap >= 0 else logits[:0], best
 
     def _decoding(self) -> list[Sequence]:
         """Sequences whose prompt is done: those that can have a draft."""
         return [seq for seq, owner in self._desk.owners.items() if isinstance(owner, Job) and owner.active]
 
-    def _hand_out(self, plan: Plan, logits: np.ndarray, taps: np.ndarray, began: float) -> None:
+    def _hand_out(self, plan: Plan, out: Outputs, began: float) -> None:
         row = 0
         for seq, start, num_rows, num_outputs in plan.entries:
             owner = self._desk.owners[seq]
@@ -216,7 +218,8 @@ class Worker:
                 self.counters.add_prompt(seq, owner.num_prompt)
             if num_outputs:
                 rows = slice(row, row + num_outputs)
-                self._give(owner, seq, Outputs(start + num_rows - num_outputs, logits[rows], taps[rows]))
+                first = start + num_rows - num_outputs
+                self._give(owner, seq, Outputs(first, out.logits[rows], out.taps[rows], out.best[rows]))
                 row += num_outputs
 
     def _give(self, owner: Job | Reading, seq: Sequence, outputs: Outputs) -> None:

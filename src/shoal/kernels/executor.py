@@ -79,8 +79,9 @@ class Executor:
         self._adapters: dict[int, list[np.ndarray]] = {}
         self._scratch = aligned(library.scratch_bytes * threads)
         self._batch, self._program = BatchStruct(), ProgramStruct()
-        self._arrays: list[np.ndarray] = []
-        self._rows = self._outputs = self._tapped = 0
+        self._arrays: dict[str, np.ndarray] = {}
+        self._addresses: dict[str, int] = {}
+        self._rows = self._outputs = self._tapped = self._ranked = 0
         self._point()
         self._reserve(64, 8)
 
@@ -121,7 +122,7 @@ class Executor:
         self._reserve(len(rows.tokens), len(rows.output_rows))
         self._fill(rows)
         self._library.c.shoal_run(self._pool.handle, ctypes.byref(self._program))
-        outputs = len(rows.output_rows)
+        outputs = self._ranked = len(rows.output_rows)
         self._tapped = outputs if rows.tap_layer >= 0 else 0
         columns = self._lowered.columns[self._lowered.result]
         result: np.ndarray = self._buffers[self._lowered.result][: outputs * columns]
@@ -130,6 +131,13 @@ class Executor:
     def taps(self) -> np.ndarray:
         """float32 (output_rows, hidden): the residual stream the last step's `tap_layer` asked for; else no rows."""
         return self._tap[: self._tapped * self._hidden_size].reshape(self._tapped, self._hidden_size)
+
+    def best(self) -> np.ndarray:
+        """int32 (output_rows,): where each row of the last result has its first largest element, -1 if it is odd.
+
+        Odd is a row with an element that is not finite.
+        """
+        return self._best[: self._ranked]
 
     def copy_blocks(self, pairs: Sequence[tuple[int, int]]) -> None:
         """Copy whole blocks of every layer, (source, destination) each, in order."""
@@ -179,7 +187,7 @@ class Executor:
         program.num_targets, program.loras = self._num_targets, ctypes.addressof(self._loras)
         program.columns, program.scratch = self._columns.ctypes.data, self._scratch.ctypes.data
         program.b = ctypes.addressof(self._batch)
-        program.probe.skip_from = -1
+        program.probe.skip_from, program.result = -1, self._lowered.result
         for index, op in enumerate(op for op in self._ops if op.code == Code.GATED):
             op.count = index
 
@@ -198,7 +206,9 @@ class Executor:
         self._quantized = [aligned(term) for _ in range(self._terms)]
         self._pointers = np.array([buffer.ctypes.data for buffer in self._buffers], np.uint64)
         self._tap = aligned(4 * self._outputs * self._hidden_size).view(np.float32)
+        self._best = aligned(4 * self._outputs).view(np.int32)
         program = self._program
+        program.best = self._best.ctypes.data
         program.buffers, program.a = self._pointers.ctypes.data, self._quantized[0].ctypes.data
         program.a2 = self._quantized[1].ctypes.data if self._terms == 2 else None
         program.tap = self._tap.ctypes.data
@@ -219,22 +229,26 @@ class Executor:
             setattr(self._program.experts, name, memory.ctypes.data)
 
     def _fill(self, rows: Rows) -> None:
+        """Copy the step's arrays to where C looks for them: cheaper than telling it where they are."""
         struct = self._batch
         arrays = {
             "tokens": rows.tokens, "positions": rows.positions, "slots": rows.slots, "query_start": rows.query_start,
-            "context_lens": rows.context_lens, "block_tables": rows.block_tables, "output_rows": rows.output_rows,
+            "context_lens": rows.context_lens, "block_tables": rows.block_tables.reshape(-1),
+            "output_rows": rows.output_rows,
         }  # fmt: skip
-        struct.has_adapters = bool((rows.adapters >= 0).any())
+        struct.has_adapters = bool(self._adapters) and max(rows.adapters.tolist()) >= 0
         if struct.has_adapters:
             arrays["adapters"] = np.repeat(rows.adapters, np.diff(rows.query_start))
-        self._arrays = []
-        for name, array in arrays.items():
-            kept = np.ascontiguousarray(array, np.int32)
-            self._arrays.append(kept)
-            setattr(struct, name, kept.ctypes.data)
-        struct.rope_positions = struct.positions
         if rows.rope_positions is not None:
-            self._arrays.append(np.ascontiguousarray(rows.rope_positions, np.int32))
-            struct.rope_positions = self._arrays[-1].ctypes.data
+            arrays["rope_positions"] = rows.rope_positions
+        for name, array in arrays.items():
+            memory = self._arrays.get(name)
+            if memory is None or len(memory) < len(array):
+                memory = self._arrays[name] = np.zeros(2 * len(array) + 64, np.int32)
+                self._addresses[name] = memory.ctypes.data
+                setattr(struct, name, memory.ctypes.data)
+            memory[: len(array)] = array
+        turned = "positions" if rows.rope_positions is None else "rope_positions"
+        struct.rope_positions = self._addresses[turned]
         struct.rows, struct.seqs, struct.outputs = len(rows.tokens), len(rows.context_lens), len(rows.output_rows)
         struct.max_blocks, struct.tap_layer = rows.block_tables.shape[1], rows.tap_layer

@@ -78,6 +78,7 @@ class ProgramStruct(c.Structure):
         ("columns", c.c_void_p), ("a", c.c_void_p), ("a2", c.c_void_p), ("tap", c.c_void_p), ("loras", c.c_void_p),
         ("kv", Cache),
         ("b", c.c_void_p), ("scratch", c.c_void_p), ("experts", ExpertScratch), ("probe", Probe),
+        ("result", c.c_int32), ("best", c.c_void_p),
     )  # fmt: skip
 
 

@@ -111,6 +111,10 @@ class NativeRunner:
         """float32 (output_rows, hidden): the residual stream the last batch's `tap_layer` asked for; else no rows."""
         return self._executor.taps()
 
+    def best(self) -> np.ndarray:
+        """int32 (output_rows,): the first largest logit of each row of the last run, -1 for a row not all finite."""
+        return self._executor.best()
+
     def copy_blocks(self, pairs: Iterable[tuple[int, int]]) -> None:
         """Copy whole cache blocks, (source, destination) each, in order."""
         if listed := list(pairs):

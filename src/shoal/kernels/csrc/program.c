@@ -42,12 +42,14 @@ typedef struct {
   attention_scratch *scratch;  // one per thread
   expert_scratch experts;
   probe probe;
+  int32_t result;  // buffer of the result
+  int32_t *best;   // NULL, or for each row of the result: where its largest element is, -1 if one is not finite
 } program;
 
 // A step under way: operations first .. last - 1 run now, and `stage` of their phases have begun.
 typedef struct {
   const program *g;
-  int threads, first, last, stage;
+  int threads, first, last, stage, is_ranked;
   product products[3];
   attention_args attention;
 } step;
@@ -343,6 +345,36 @@ static int experts_phase(step *s, const op *o, phase *out) {
   }
 }
 
+// The first of the largest elements; -1 where one is NaN or the largest is infinite.
+static int best_of(const float *x, int n) {
+  vf top = vf_set1(-INFINITY), sum = vf_set1(0);
+  int i = 0;
+  for (; i + LANES <= n; i += LANES) {
+    vf v = vf_load(x + i);
+    top = vf_max(top, v);
+    sum += v * 0.0f;  // NaN once anything is NaN or infinite
+  }
+  float largest = vf_hmax(top), odd = vf_sum(sum);
+  for (; i < n; i++) {
+    largest = x[i] > largest ? x[i] : largest;
+    odd += x[i] * 0.0f;
+  }
+  if (odd != 0) return -1;
+  for (i = 0; i + 8 * LANES <= n; i += 8 * LANES) {
+    vf most = vf_load(x + i);
+    for (int j = 1; j < 8; j++) most = vf_max(most, vf_load(x + i + j * LANES));
+    if (vf_hmax(most) == largest) break;
+  }
+  while (x[i] != largest) i++;
+  return i;
+}
+
+static void best_piece(void *job, int row, int thread) {
+  const program *g = ((const step *)job)->g;
+  (void)thread;
+  g->best[row] = best_of(row_of(g, g->result, row), g->columns[g->result]);
+}
+
 static int step_next(void *job, phase *out) {
   step *s = job;
   const program *g = s->g;
@@ -358,7 +390,10 @@ static int step_next(void *job, phase *out) {
                                        : experts_phase(s, o, out);
     if (found) { s->stage++; return 1; }
   }
-  return 0;
+  if (!g->best || s->is_ranked) return 0;
+  s->is_ranked = 1;
+  *out = (phase){best_piece, g->b->outputs};
+  return 1;
 }
 
 void shoal_run(pool *p, const program *g) {
