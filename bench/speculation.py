@@ -1,10 +1,12 @@
 """Speculative decoding: tokens per second on recorded agent work and on chat, without drafts and with each drafter.
 
-    python bench/speculation.py [--quick] [--model FILE] [--draft-model FILE] [--threads N]
+    python bench/speculation.py [--quick] [--model FILE] [--draft-model FILE] [--threads N] [--traces NAME ...]
+                                [--turns N] [--into FILE]
 
 The traces (bench/traces, recorded by traces/record.py with the default model) are replayed request by request, each
 replay in a fresh engine whose drafter knows nothing at the start; the modes take turns. Speed counts from each answer's
 first token to its last. Every mode must answer exactly what `off` answers, or this stops.
+`--into` adds what is measured to a file and reports all that is in it: several short runs make one long one.
 A second part replays the same answers through the trees alone, without a model: tokens per step, path against tree
 (nobody verifies trees here: it says what tree attention could add), and what a tree costs per token.
 """
@@ -30,6 +32,7 @@ from shoal.core.request import Message
 from shoal.kernels.suffix_tree import Found, Limits, SuffixTree
 
 TRACES = Path(__file__).parent / "traces"
+TRACES_IN_ORDER = ("agentic", "workload", "chat")
 LIMITS = Limits(cap=32)
 Times = dict[tuple[str, str], list[float]]
 
@@ -52,7 +55,7 @@ class Replay:
 
 def read_trace(name: str, quick: bool) -> list[dict[str, Any]]:
     parts = json.loads((TRACES / f"{name}.json").read_text())
-    return [request for part in parts.values() for request in part[:: 2 if quick and name == "chat" else 1]]
+    return [request for part in parts.values() for request in part[:: 2 if quick and name != "agentic" else 1]]
 
 
 async def replay(options: argparse.Namespace, requests: list[dict[str, Any]], draft: str) -> Replay:
@@ -77,11 +80,11 @@ async def replay(options: argparse.Namespace, requests: list[dict[str, Any]], dr
 
 
 def measure(options: argparse.Namespace, modes: list[str]) -> tuple[Times, dict[str, Replay]]:
-    """All modes on both traces, in turns; the last `off` replay of each trace is kept for the simulation."""
+    """All modes on every trace, in turns; the first `off` replay of each trace is kept for the simulation."""
     times: Times = defaultdict(list)
     truth: dict[str, Replay] = {}
-    for turn in range(2 if options.quick else 5):
-        for trace in ("agentic", "chat"):
+    for turn in range(options.turns or (2 if options.quick else 5)):
+        for trace in options.traces:
             requests = read_trace(trace, options.quick)
             for mode in ["off", *(modes if turn % 2 else modes[::-1])]:
                 done = asyncio.run(replay(options, requests, mode))
@@ -164,18 +167,23 @@ def ratios_of(times: Times) -> dict[str, float]:
         return summary(times[name, "tokens/s"])["median"]
 
     out = {
-        "suffix_agentic": middle("agentic suffix") / middle("agentic off"),
-        "suffix_vs_lookup": middle("agentic suffix") / middle("agentic lookup"),
-        "suffix_chat": middle("chat suffix") / middle("chat off"),
-        "lookup_agentic": middle("agentic lookup") / middle("agentic off"),
-        "lookup_chat": middle("chat lookup") / middle("chat off"),
+        f"{mode}_{trace}": middle(f"{trace} {mode}") / middle(f"{trace} off")
+        for trace in TRACES_IN_ORDER
+        for mode in ("suffix", "lookup", "model", "hybrid")
+        if (f"{trace} {mode}", "tokens/s") in times
     }
-    for mode in ("model", "hybrid"):
-        if (f"chat {mode}", "tokens/s") in times:
-            out |= {
-                f"{mode}_{trace}": middle(f"{trace} {mode}") / middle(f"{trace} off") for trace in ("agentic", "chat")
-            }
+    for trace, name in (("agentic", "suffix_vs_lookup"), ("workload", "suffix_vs_lookup_workload")):
+        if (f"{trace} lookup", "tokens/s") in times:
+            out[name] = middle(f"{trace} suffix") / middle(f"{trace} lookup")
     return out
+
+
+def add_to(file: Path, times: Times) -> None:
+    """What `file` holds from earlier runs comes first in `times`; all of it is written back."""
+    earlier = json.loads(file.read_text()) if file.exists() else []
+    for case, figure, values in earlier:
+        times[case, figure] = values + times[case, figure]
+    file.write_text(json.dumps([(case, figure, values) for (case, figure), values in times.items()]) + "\n")
 
 
 def least(runs: int, measured: Callable[[], float]) -> float:
@@ -184,8 +192,11 @@ def least(runs: int, measured: Callable[[], float]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="two turns instead of five, half of the chat")
+    parser.add_argument("--quick", action="store_true", help="two turns instead of five, half of workload and chat")
     parser.add_argument("--model", type=Path, help="a GGUF file; default: the default model")
+    parser.add_argument("--traces", nargs="+", choices=TRACES_IN_ORDER, default=TRACES_IN_ORDER)
+    parser.add_argument("--turns", type=int, help="default: five, or two with --quick")
+    parser.add_argument("--into", type=Path, help="a file that keeps the measurements of several runs")
     parser.add_argument("--draft-model", help="a smaller model of the same vocabulary, by path or name")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()
@@ -197,8 +208,10 @@ def main() -> None:
         for is_tree in (False, True):
             for figure, value in simulate(done, is_tree).items():
                 times[f"{trace} simulated {'tree' if is_tree else 'path'}", figure].append(value)
-    context = [token for prompt in truth["agentic"].prompts for token in prompt][:8000]
+    context = [token for done in truth.values() for prompt in done.prompts for token in prompt][:8000]
     times["suffix trees", "us per token, every token looked up"].append(least(3, lambda: us_per_token(context)))
+    if options.into:
+        add_to(options.into, times)
     rows = [{"case": case, "figure": figure, **summary(values)} for (case, figure), values in times.items()]
     cells = [
         (f"{row['case']}: {row['figure']}", *(f"{row[key]:.4g}" for key in ("median", "min", "max"))) for row in rows
