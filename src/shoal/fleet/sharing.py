@@ -20,6 +20,7 @@ from shoal.core.seams import Generate
 from shoal.core.service import ModelCard
 from shoal.fleet.accounts import Accounts
 from shoal.fleet.batches import batched
+from shoal.fleet.provider import Load
 from shoal.fleet.wire import METHOD, MODELS, TICK_S, read_request, write_chunks
 from shoal.mesh.calls import Answering, CallStream, Incoming
 from shoal.mesh.peer_id import PeerId
@@ -30,10 +31,14 @@ PRIORITY_RANGE = 50
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What a peer says it serves: its cards and its price."""
+    """What a peer says it serves: its cards, its price, how much at once and how fast (as `provider.Load`)."""
 
     cards: tuple[ModelCard, ...] = ()
     price_usd_per_mtok: float = 0.0
+    seats: int = 1
+    prefill_tps: float | None = None
+    stream_tps: float | None = None
+    total_tps: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,7 @@ class Sharing:
     is_member: Callable[[PeerId], bool]
     clock: Clock
     price_usd_per_mtok: float = 0.0
+    load: Callable[[], Load] = Load
 
     def register(self, answering: Answering) -> None:
         answering.streaming(METHOD, self.answer)
@@ -68,7 +74,19 @@ class Sharing:
     async def models(self, incoming: Incoming, body: memoryview) -> bytes:
         """Nothing, not even a name, for those who are not served."""
         is_served = self.accounts.is_served(incoming.peer, self.is_member(incoming.peer))
-        return encode(compact(Offer(tuple(self.cards()), self.price_usd_per_mtok) if is_served else Offer()))
+        return encode(compact(self.offer() if is_served else Offer()))
+
+    def offer(self) -> Offer:
+        load = self.load()
+        seats = min(load.seats, self.accounts.limits.max_concurrent)
+        return Offer(
+            tuple(self.cards()),
+            self.price_usd_per_mtok,
+            seats,
+            load.prefill_tps,
+            load.stream_tps,
+            load.total_tps,
+        )
 
 
 def read_offer(data: bytes | memoryview) -> Offer:
@@ -77,8 +95,11 @@ def read_offer(data: bytes | memoryview) -> Offer:
         offer = parse(Offer, decode(bytes(data)))
     except RemoteError as error:
         raise PeerFault(f"expected an offer, {error}") from error
+    speeds = [speed for speed in (offer.prefill_tps, offer.stream_tps, offer.total_tps) if speed is not None]
     if len(offer.cards) > 1000 or not 0 <= offer.price_usd_per_mtok < 1e9:
         raise PeerFault("expected at most 1,000 models and a price that is not negative")
+    if not 1 <= offer.seats <= 10_000 or not all(0 < speed < 1e9 for speed in speeds):
+        raise PeerFault("expected 1 to 10,000 seats and speeds above 0")
     return offer
 
 

@@ -1,0 +1,134 @@
+"""What other peers offer, kept fresh: the part of a `Directory` that is made of peers.
+
+a peer appears, or its load record names other models --> ask it "fleet.models" --> its offer
+offer + load from gossip + RTT of the link --> `Provider`
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+
+from shoal.core.chunk import Chunk
+from shoal.core.clock import Clock
+from shoal.core.errors import ShoalError
+from shoal.core.request import Request
+from shoal.core.seams import Generate, closing
+from shoal.fleet.accounts import Accounts
+from shoal.fleet.provider import Load, Provider
+from shoal.fleet.remote import RemoteEngine
+from shoal.fleet.sharing import Offer, read_offer
+from shoal.fleet.wire import MODELS
+from shoal.mesh.calls import Caller, CallOptions
+from shoal.mesh.peer_id import PeerId
+
+_log = logging.getLogger(__name__)
+
+ASK_TIMEOUT_S = 10.0
+REFRESH_S = 60.0
+"""An offer is asked for again so often, because speeds and prices change without a sign."""
+MAX_NEIGHBOURS = 256
+"""Peers whose offers are kept; a router needs good providers, not all of them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What membership says of a peer now. `models`: a hash that changes when what it serves does."""
+
+    peer: PeerId
+    running: int = 0
+    waiting: int = 0
+    models: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """An offer, the hash it belongs to, and when it was asked for (monotonic seconds)."""
+
+    offer: Offer
+    models: bytes
+    asked_at: float
+
+
+@dataclass(slots=True)
+class Neighbours:
+    """`seen` gives the peers that are there now; `rtt_s` of the link to one, 0 where there is none."""
+
+    caller: Caller
+    clock: Clock
+    accounts: Accounts
+    seen: Callable[[], Sequence[Sighting]]
+    rtt_s: Callable[[PeerId], float]
+    known: dict[PeerId, Known] = field(default_factory=dict)
+    _asking: dict[PeerId, asyncio.Task[None]] = field(default_factory=dict)
+
+    def providers(self) -> list[Provider]:
+        sightings = {sighting.peer: sighting for sighting in self.seen()}
+        return [
+            self._provider(peer, known.offer, sightings[peer])
+            for peer, known in self.known.items()
+            if peer in sightings and known.offer.cards
+        ]
+
+    async def run(self, period_s: float = 1.0) -> None:
+        """Until cancelled: ask newcomers, and again whom something changed at; forget who left."""
+        try:
+            while True:
+                self.look()
+                await self.clock.sleep(period_s)
+        finally:
+            tasks = list(self._asking.values())
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def look(self) -> None:
+        """Begin to ask whoever is due."""
+        now = self.clock.monotonic()
+        sightings = {sighting.peer: sighting for sighting in self.seen()}
+        for peer in [peer for peer in self.known if peer not in sightings]:
+            del self.known[peer]
+        for sighting in sightings.values():
+            if self._is_due(sighting, now) and len(self.known) + len(self._asking) < MAX_NEIGHBOURS:
+                self._asking[sighting.peer] = asyncio.create_task(self._ask(sighting))
+
+    def _is_due(self, sighting: Sighting, now: float) -> bool:
+        if sighting.peer in self._asking:
+            return False
+        known = self.known.get(sighting.peer)
+        return known is None or known.models != sighting.models or now - known.asked_at >= REFRESH_S
+
+    async def _ask(self, sighting: Sighting) -> None:
+        peer, offer = sighting.peer, Offer()
+        try:
+            offer = read_offer(await self.caller.call(peer, MODELS, b"", CallOptions(ASK_TIMEOUT_S)))
+        except ShoalError as error:
+            _log.debug("%s says not what it serves: %s", peer.short, error)
+        finally:
+            del self._asking[peer]
+        self.known[peer] = Known(offer, sighting.models, self.clock.monotonic())
+
+    def _provider(self, peer: PeerId, offer: Offer, sighting: Sighting) -> Provider:
+        remote = RemoteEngine(peer, self.caller, self.clock)
+        load = Load(
+            sighting.running, sighting.waiting, offer.seats, offer.prefill_tps, offer.stream_tps, offer.total_tps
+        )
+        generate = self._credited(peer, remote.generate)
+        return Provider(str(peer), "peer", generate, offer.cards, load, self.rtt_s(peer), offer.price_usd_per_mtok)
+
+    def _credited(self, peer: PeerId, generate: Generate) -> Generate:
+        """The same answers; their tokens are written to the peer's credit."""
+
+        async def counted(request: Request) -> AsyncIterator[Chunk]:
+            num_tokens = 0
+            try:
+                async with closing(generate(request)) as chunks:
+                    async for chunk in chunks:
+                        num_tokens += len(chunk.token_ids)
+                        yield chunk
+            finally:
+                self.accounts.credit(peer, num_tokens, self.clock.monotonic())
+
+        return counted

@@ -1,0 +1,79 @@
+"""Offers follow their peers: asked once, again when something changed, gone with the peer."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fleet_houses import CHAT
+
+from shoal.core.clock import VirtualClock
+from shoal.core.encoding import encode
+from shoal.core.fakes import ScriptedGenerate, words
+from shoal.core.service import ModelCard
+from shoal.fleet.accounts import Accounts, Limits
+from shoal.fleet.neighbours import REFRESH_S, Neighbours, Sighting
+from shoal.fleet.provider import Load
+from shoal.fleet.sharing import Sharing
+from shoal.fleet.wire import MODELS
+from shoal.mesh.fakes import LocalMesh
+
+
+async def settle() -> None:
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+def test_offers_follow_their_peers() -> None:
+    async def main() -> None:
+        clock = VirtualClock()
+        mesh = LocalMesh(clock)
+        me, other, liar = mesh.join(), mesh.join(), mesh.join()
+        cards = [ModelCard("tiny")]
+        sharing = Sharing(
+            ScriptedGenerate(words("a", "b")),
+            lambda: tuple(cards),
+            Accounts(Limits("public")),
+            lambda _: False,
+            clock,
+            2.0,
+            lambda: Load(seats=9, stream_tps=50.0),
+        )
+        sharing.register(other)
+
+        async def lies(*_: object) -> bytes:
+            return encode({"cards": [{"id": "huge"}], "price_usd_per_mtok": -5.0})
+
+        liar.unary(MODELS, lies)
+        seen = [Sighting(other.peer, running=2, waiting=1, models=b"1"), Sighting(liar.peer)]
+        accounts = Accounts(Limits("public"))
+        neighbours = Neighbours(me, clock, accounts, lambda: seen, lambda _: 0.25)
+        neighbours.look()
+        await settle()
+        (found,) = neighbours.providers()
+        assert (found.name, found.kind, found.rtt_s, found.price_usd_per_mtok) == (str(other.peer), "peer", 0.25, 2.0)
+        assert found.load == Load(2, 1, 4, None, 50.0, None)
+        assert found.models == {"tiny"}
+
+        async for _ in found.generate(CHAT):
+            pass
+        assert accounts.snapshot()[other.peer].received == 2
+
+        asked = mesh.num_calls
+        neighbours.look()
+        await settle()
+        assert mesh.num_calls == asked
+        cards.append(ModelCard("second"))
+        seen[0] = Sighting(other.peer, models=b"2")
+        neighbours.look()
+        await settle()
+        assert neighbours.providers()[0].models == {"tiny", "second"}
+        await clock.advance(REFRESH_S)
+        neighbours.look()
+        await settle()
+        assert mesh.num_calls >= asked + 3
+        seen.clear()
+        neighbours.look()
+        assert neighbours.providers() == []
+        assert neighbours.known == {}
+
+    asyncio.run(main())
