@@ -128,7 +128,10 @@ class TransferView:
 
 @dataclass(frozen=True, slots=True)
 class MeshView:
-    """This node among its peers. `nat` in words; `sharing` says who is served here. Latest decisions last."""
+    """This node among its peers. `nat` in words; `sharing` says who is served here. Latest decisions last.
+
+    asked  "peer answered", "local failed", ...: a provider's kind and how it ended -> how often since the start.
+    """
 
     id: str
     sharing: str
@@ -138,6 +141,7 @@ class MeshView:
     peers: tuple[PeerView, ...] = ()
     decisions: tuple[DecisionView, ...] = ()
     transfers: tuple[TransferView, ...] = ()
+    asked: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -51,6 +51,7 @@ class Fleet:
     decided: Callable[[Decision], None] = lambda _: None
     upstreams: dict[str, Provider] = field(default_factory=dict)
     decisions: deque[DecisionView] = field(default_factory=lambda: deque(maxlen=KEPT_DECISIONS))
+    asked: Counter[str] = field(default_factory=Counter)
 
     def providers(self) -> Sequence[Provider]:
         own = () if self.local is None else (self._own(self.local),)
@@ -103,6 +104,9 @@ class Fleet:
 
     def _note(self, decision: Decision) -> None:
         self.decided(decision)
+        kind = LOCAL if decision.provider == LOCAL else decision.provider.partition(":")[0]
+        kind = kind if kind in (LOCAL, "upstream") else "peer"
+        self.asked[f"{kind} {decision.outcome.partition(':')[0]}"] += 1
         self.decisions.append(
             DecisionView(
                 decision.request_id,
@@ -116,7 +120,7 @@ class Fleet:
 
     def _view(self) -> MeshView | None:
         view = self.mesh() or MeshView("", "private")
-        return replace(view, decisions=tuple(self.decisions))
+        return replace(view, decisions=tuple(self.decisions), asked=dict(self.asked))
 
 
 @asynccontextmanager

@@ -40,7 +40,7 @@ def create_app(
 ) -> ASGIApp:
     """The ASGI app. BadConfig where the configuration cannot work; nothing global is touched, so apps coexist."""
     config, clock = config or ServerConfig(), clock or SystemClock()
-    metrics = Metrics(service.stats)
+    metrics = Metrics(service.stats, service.mesh)
     store = ResponseStore(config.max_stored_responses, config.max_stored_bytes)
     context = Context(service, config, metrics, store, clock)
     app: ASGIApp = KeyCheck(Router(_routes(context, console), redirect_slashes=False), config.api_keys)

@@ -11,7 +11,8 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from shoal.core.service import EngineStats
+from shoal.core.service import EngineStats, MeshView
+from shoal.server.mesh_metrics import MeshCollector
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 FAST_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.5)
@@ -22,9 +23,10 @@ TOKENS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50
 
 
 class Metrics:
-    def __init__(self, stats: Callable[[], EngineStats]) -> None:
+    def __init__(self, stats: Callable[[], EngineStats], mesh: Callable[[], MeshView | None] = lambda: None) -> None:
         self.registry = CollectorRegistry()
         self.registry.register(_EngineCollector(stats))
+        self.registry.register(MeshCollector(mesh))
         self.ttft = self._histogram("time_to_first_token_seconds", "Seconds to the first token.", SLOW_S)
         self.tpot = self._histogram("time_per_output_token_seconds", "Seconds per token after the first.", FAST_S)
         self.latency = self._histogram("e2e_request_latency_seconds", "Seconds from request to last token.", LONG_S)

@@ -9,9 +9,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
 from shoal.core.errors import Unavailable
+from shoal.core.service import MeshView
 from shoal.server.api.reply import json_response
 from shoal.server.context import Context
-from shoal.server.errors import Refused
 from shoal.server.metrics import CONTENT_TYPE
 from shoal.server.wire.misc import Health
 
@@ -35,6 +35,5 @@ async def stats(context: Context, http: HttpRequest) -> ASGIApp:
 
 
 async def mesh(context: Context, http: HttpRequest) -> ASGIApp:
-    if (view := context.service.mesh()) is None:
-        raise Refused(404, "no_mesh", "this node asks nobody else: start it with --share, --upstream or shoal join")
-    return JSONResponse(asdict(view))
+    """A node that asks nobody else has no id here and no peers."""
+    return JSONResponse(asdict(context.service.mesh() or MeshView("", "private")))

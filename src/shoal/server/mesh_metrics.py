@@ -1,0 +1,52 @@
+"""The mesh in Prometheus' words, read from `Service.mesh` at each scrape. Peers are labelled by their id."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from shoal.core.service import MeshView, PeerView
+
+MAX_PEERS = 256
+"""Labelled one by one; a scrape stays small in a large mesh, and the totals cover all."""
+
+COUNTERS: tuple[tuple[str, str, Callable[[PeerView], float]], ...] = (
+    ("shoal:mesh_sent_bytes", "Bytes sent to a peer over its link.", lambda peer: peer.bytes_sent),
+    ("shoal:mesh_received_bytes", "Bytes received from a peer over its link.", lambda peer: peer.bytes_received),
+    ("shoal:mesh_tokens_given", "Tokens made here for a peer.", lambda peer: peer.given),
+    ("shoal:mesh_tokens_received", "Tokens a peer made for this node.", lambda peer: peer.received),
+)
+
+
+class MeshCollector(Collector):
+    def __init__(self, mesh: Callable[[], MeshView | None]) -> None:
+        self._mesh = mesh
+
+    def describe(self) -> list[Metric]:
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        view = self._mesh()
+        if view is None:
+            return
+        peers = GaugeMetricFamily("shoal:mesh_peers", "Peers known, by state and path.", labels=["state", "path"])
+        for (state, path), count in Counter((peer.state, peer.path) for peer in view.peers).items():
+            peers.add_metric([state, path], count)
+        yield peers
+        rtt = GaugeMetricFamily("shoal:mesh_rtt_seconds", "Round trip to a connected peer.", labels=["peer"])
+        for peer in view.peers[:MAX_PEERS]:
+            if peer.rtt_s is not None:
+                rtt.add_metric([peer.id], peer.rtt_s)
+        yield rtt
+        for name, text, value in COUNTERS:
+            family = CounterMetricFamily(name, text, labels=["peer"])
+            for peer in view.peers[:MAX_PEERS]:
+                family.add_metric([peer.id], value(peer))
+            yield family
+        asked = CounterMetricFamily("shoal:route_asked", "Providers asked.", labels=["kind", "outcome"])
+        for key, count in view.asked.items():
+            asked.add_metric(key.split(" ", 1), count)
+        yield asked
