@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from shoal.kernels import build, native
-from shoal.kernels.executor import CacheShape, Executor
+from shoal.kernels.executor import CacheShape, Executor, KvType
 from shoal.kernels.program import Code, Node, Recorder, lower
 
 ISAS = build.available_isas()
@@ -87,7 +87,7 @@ class Weights:
 def executor(
     library: native.Library, recorder: Recorder, result: int, cache: CacheShape | None = None, threads: int = 2
 ) -> Executor:
-    shape = cache or CacheShape(1, 1, 16, 1, 16, False)
+    shape = cache or CacheShape(1, 1, 16, 1, 16, "f32")
     return Executor(library, lower(recorder, result), shape, threads=threads, hidden_size=1)
 
 
@@ -100,7 +100,7 @@ class AttentionCase(Protocol):
     block_size: int
     window: int
     softcap: float
-    is_half: bool
+    kv_type: KvType
 
 
 def attention(
@@ -118,7 +118,7 @@ def attention(
                       count=case.window, f=case.dim**-0.5, g=case.softcap))  # fmt: skip
     gathered = recorder.value(tables[0].shape[1])
     recorder.add(Node(Code.GATHER, (out,), (gathered,), tables[0].shape[1], on_outputs=True))
-    cache = CacheShape(2, num_blocks, case.block_size, case.kv_heads, case.dim, case.is_half)
+    cache = CacheShape(2, num_blocks, case.block_size, case.kv_heads, case.dim, case.kv_type)
     return weights, executor(library, recorder, gathered, cache)
 
 
@@ -151,3 +151,16 @@ def quantized(x: np.ndarray) -> np.ndarray:
     inverse = np.divide(np.float32(1), scale, out=np.zeros_like(scale), where=scale > 0)
     codes = np.rint(blocks.astype(np.float64) * inverse)
     return (codes * scale.astype(np.float64)).reshape(x.shape)
+
+
+def as_cached(x: np.ndarray, kv_type: KvType) -> np.ndarray:
+    """What the cache keeps of x (..., head_dim) float32, in float64.
+
+    int8: each head's largest magnitude is 127, nearest even; scales below the normal floats are zero.
+    """
+    if kv_type != "int8":
+        return x.astype(np.float16 if kv_type == "f16" else np.float32).astype(np.float64)
+    scale = np.abs(x).max(-1, keepdims=True) / np.float32(127)
+    scale[scale < 2.0**-126] = 0
+    inverse = np.divide(np.float32(1), scale, out=np.zeros_like(scale), where=scale > 0)
+    return np.rint(x.astype(np.float64) * inverse) * scale.astype(np.float64)

@@ -14,6 +14,7 @@ from native_harness import ISAS, Step
 from shoal.core.errors import Unsupported
 from shoal.kernels import native
 from shoal.kernels.approximation import PartialSteps
+from shoal.kernels.executor import KV_TYPES, KvType
 from shoal.kernels.reference import importance, probabilities
 
 
@@ -25,7 +26,7 @@ class Case:
     block_size: int = 16
     window: int = 0
     softcap: float = 0.0
-    is_half: bool = False
+    kv_type: KvType = "f32"
 
     def tables(self, rows: int, seed: int) -> list[np.ndarray]:
         """q, k, v of every position: float32 (rows, heads * dim)."""
@@ -51,12 +52,12 @@ class Attention:
 
 def as_cached(case: Case, table: np.ndarray) -> np.ndarray:
     """(positions, kv heads, dim) as the cache keeps them, in float64."""
-    kept = table.astype(np.float16) if case.is_half else table
-    return kept.reshape(len(table), case.kv_heads, case.dim).astype(np.float64)
+    return harness.as_cached(table.reshape(len(table), case.kv_heads, case.dim), case.kv_type)
 
 
-CASES = [Case(), Case(is_half=True), Case(heads=1, kv_heads=1, dim=16), Case(window=9), Case(softcap=2.0, dim=48),
-         Case(heads=8, kv_heads=1, dim=64, block_size=48), Case(heads=66, kv_heads=1, dim=16)]  # fmt: skip
+CASES = [Case(), Case(kv_type="f16"), Case(kv_type="int8"), Case(heads=1, kv_heads=1, dim=16), Case(window=9),
+         Case(softcap=2.0, dim=48), Case(heads=8, kv_heads=1, dim=64, block_size=48),
+         Case(heads=66, kv_heads=1, dim=16)]  # fmt: skip
 
 
 @pytest.mark.parametrize("is_mean", [False, True])
@@ -98,9 +99,9 @@ def test_compaction_keeps_exactly_the_chosen_keys(data: st.DataObject) -> None:
     """Every kept pair's bits, in order; nothing else of the cache changes."""
     case = Case(
         heads=2, kv_heads=data.draw(st.integers(1, 3)), dim=16 * data.draw(st.integers(1, 3)),
-        block_size=16 * data.draw(st.integers(1, 3)), is_half=data.draw(st.booleans()),
+        block_size=16 * data.draw(st.integers(1, 3)), kv_type=data.draw(st.sampled_from(KV_TYPES)),
     )  # fmt: skip
-    case = Case(case.kv_heads, case.kv_heads, case.dim, case.block_size, is_half=case.is_half)
+    case = Case(case.kv_heads, case.kv_heads, case.dim, case.block_size, kv_type=case.kv_type)
     num_keys = data.draw(st.integers(1, 120))
     count = data.draw(st.integers(1, num_keys))
     seed = data.draw(st.integers(0, 2**16))
@@ -130,15 +131,18 @@ def test_compaction_keeps_exactly_the_chosen_keys(data: st.DataObject) -> None:
 
 
 def cached_positions(net: Attention, kind: int) -> np.ndarray:
-    """Keys (0) or values (1) as raw bits: (layers, kv heads, slots, dim)."""
+    """Keys (0) or values (1) as raw bytes, an int8 position's scale behind them: (layers, kv heads, slots, bytes)."""
     cache, case = net.executor.cache, net.case
-    memory = (net.executor._keys, net.executor._values)[kind].view(np.uint16 if case.is_half else np.uint32)
+    width = {"f32": 4, "f16": 2, "int8": 1}[case.kv_type]
+    blocks = (net.executor._keys, net.executor._values)[kind].reshape(2, cache.num_blocks, cache.block_bytes)
+    elements = cache.num_kv_heads * cache.block_size * cache.head_dim * width
+    cells, scales = blocks[..., :elements], blocks[..., elements:]
     if kind == 0:
-        shape = (2, cache.num_blocks, case.kv_heads, case.block_size // 16, case.dim, 16)
-        cells = memory.reshape(shape).transpose(0, 2, 1, 3, 5, 4)
-    else:
-        cells = memory.reshape(2, cache.num_blocks, case.kv_heads, case.block_size, case.dim).transpose(0, 2, 1, 3, 4)
-    return cells.reshape(2, case.kv_heads, cache.num_blocks * case.block_size, case.dim).copy()
+        grouped = cells.reshape(2, cache.num_blocks, case.kv_heads, case.block_size // 16, case.dim, 16, width)
+        cells = grouped.swapaxes(4, 5)
+    shape = (2, cache.num_blocks, case.kv_heads, case.block_size, -1)
+    rows = np.concatenate([cells.reshape(shape), scales.reshape(shape)], 4) if scales.size else cells.reshape(shape)
+    return rows.swapaxes(1, 2).reshape(2, case.kv_heads, cache.num_blocks * case.block_size, -1).copy()
 
 
 def test_a_network_without_taps_cannot_exit_early() -> None:

@@ -100,7 +100,7 @@ def test_experts_equal_a_loop_over_rows() -> None:
     source, routed = _embed(recorder, weights, x), _embed(recorder, weights, router)
     out = _one(recorder, Code.EXPERTS, (source, routed), hidden, weights=(addresses["down"],), **node)
     shape = ExpertShape(experts, per_token, hidden, ffn)
-    runner = Executor(library, lower(recorder, out), CacheShape(1, 1, 16, 1, 16, False), threads=2, hidden_size=1,
+    runner = Executor(library, lower(recorder, out), CacheShape(1, 1, 16, 1, 16, "f32"), threads=2, hidden_size=1,
                       experts=shape)  # fmt: skip
     got = runner.run(harness.rows_step(rows))
     probabilities = np.exp(router.astype(np.float64))
@@ -122,7 +122,7 @@ def test_adapters_of_several_sequences_apply_to_their_own_rows_only() -> None:
     weights, recorder = harness.Weights(library), Recorder()
     x, w = rng.standard_normal((9, 32)).astype(np.float32), rng.standard_normal((48, 32)).astype(np.float32)
     out = _linear(recorder, weights, _embed(recorder, weights, x), w)
-    runner = Executor(library, lower(recorder, out), CacheShape(1, 1, 16, 1, 16, False), threads=2, hidden_size=1,
+    runner = Executor(library, lower(recorder, out), CacheShape(1, 1, 16, 1, 16, "f32"), threads=2, hidden_size=1,
                       num_targets=1, max_adapters=3)  # fmt: skip
     deltas = {}
     for slot, rank in ((0, 3), (2, 5)):

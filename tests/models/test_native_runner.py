@@ -97,7 +97,7 @@ def test_weights_take_little_more_memory_than_their_file() -> None:
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"block_size": 24}, "multiple of 16, found 24"), ({"kv_type": "q4"}, "f16 or f32, found 'q4'")],
+    [({"block_size": 24}, "multiple of 16, found 24"), ({"kv_type": "q4"}, "f16 or int8, found 'q4'")],
 )
 def test_an_unusable_option_is_refused_by_name(options: dict[str, object], message: str) -> None:
     with pytest.raises(BadConfig, match=message):

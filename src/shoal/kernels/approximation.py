@@ -19,8 +19,8 @@ from shoal.kernels.executor import Executor, Rows
 from shoal.kernels.native import Matrix, Op, aligned
 from shoal.kernels.program import Code
 
-MAX_ROWS, CHUNK = 64, 64
-"""Of csrc/attention.c: rows scored at once, keys a score buffer is rounded up to."""
+SCORED_ROWS, CHUNK = 64, 64
+"""Of csrc/approx.c and attention.c: rows scored at once, keys a score buffer is rounded up to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class PartialSteps:
         cache, probe, keys = self._executor.cache, self._executor.probe, int(rows.context_lens[0])
         found = np.zeros((layers or self._num_layers, cache.num_kv_heads, keys), np.float32)
         stride = -(-keys // CHUNK) * CHUNK
-        scores = aligned(4 * self._executor.threads * MAX_ROWS * stride)
+        scores = aligned(4 * self._executor.threads * SCORED_ROWS * stride)
         weights = np.ascontiguousarray(row_weights, np.float32)
         with self._shortened(layers):
             probe.importance, probe.scores = found.ctypes.data, scores.ctypes.data

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -33,21 +33,42 @@ class Rows(Protocol):
     rope_positions: np.ndarray | None
 
 
+KvType = Literal["f32", "f16", "int8"]
+KV_TYPES: tuple[KvType, ...] = ("f32", "f16", "int8")
+"""In the order of the C enum."""
+
+SEGMENT, SPLIT_ROWS = 256, 64
+"""Of csrc/attention.c: keys that have sums of their own, and the most rows of a step that shares them out."""
+
+
+def head_bytes(kv_type: KvType, head_dim: int) -> int:
+    """Of the key, or the value, of one position and head."""
+    return {"f32": 4 * head_dim, "f16": 2 * head_dim, "int8": head_dim + 4}[kv_type]
+
+
 @dataclass(frozen=True, slots=True)
 class CacheShape:
-    """num_blocks blocks of block_size positions in each of num_layers layers; elements are halves or floats."""
+    """num_blocks blocks of block_size positions in each of num_layers layers.
+
+    kv_type  of the elements; int8 has a float for each position and head beside them, which multiplies its elements.
+    """
 
     num_layers: int
     num_blocks: int
     block_size: int
     num_kv_heads: int
     head_dim: int
-    is_half: bool
+    kv_type: KvType
 
     @property
     def layer_bytes(self) -> int:
         """Of the keys, and again of the values."""
-        return self.num_blocks * self.block_size * self.num_kv_heads * self.head_dim * (2 if self.is_half else 4)
+        return self.num_blocks * self.block_bytes
+
+    @property
+    def block_bytes(self) -> int:
+        """Of one block's keys in one layer, and again of its values."""
+        return self.block_size * self.num_kv_heads * head_bytes(self.kv_type, self.head_dim)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +102,8 @@ class Executor:
         self._batch, self._program = BatchStruct(), ProgramStruct()
         self._arrays: dict[str, np.ndarray] = {}
         self._addresses: dict[str, int] = {}
+        self._heads = max((op.heads for op in lowered.ops if op.code == Code.ATTENTION), default=0)
+        self._partials = aligned(0)
         self._rows = self._outputs = self._tapped = self._ranked = 0
         self._point()
         self._reserve(64, 8)
@@ -144,7 +167,7 @@ class Executor:
         flat = np.array(pairs, np.int32).reshape(-1, 2)
         kv = ctypes.byref(self._program.kv)
         cache = self._cache
-        self._library.c.shoal_copy_blocks(kv, cache.num_layers, cache.num_blocks, flat.ctypes.data, len(flat))
+        self._library.c.shoal_copy_blocks(kv, cache.num_layers, flat.ctypes.data, len(flat))
 
     def keep_positions(self, source: np.ndarray, target: np.ndarray, kept: np.ndarray) -> None:
         """Copy chosen keys and values to the front of other blocks: position i of `target` gets kept[..., i].
@@ -181,7 +204,7 @@ class Executor:
         """Everything in the C structures that never changes."""
         program, kv, cache = self._program, self._program.kv, self._cache
         kv.block_size, kv.kv_heads, kv.head_dim = cache.block_size, cache.num_kv_heads, cache.head_dim
-        kv.is_half, kv.layer_bytes = cache.is_half, cache.layer_bytes
+        kv.type, kv.layer_bytes, kv.block_bytes = KV_TYPES.index(cache.kv_type), cache.layer_bytes, cache.block_bytes
         kv.k, kv.v = self._keys.ctypes.data, self._values.ctypes.data
         program.ops, program.num_ops = ctypes.addressof(self._ops), len(self._ops)
         program.num_targets, program.loras = self._num_targets, ctypes.addressof(self._loras)
@@ -252,3 +275,15 @@ class Executor:
         struct.rope_positions = self._addresses[turned]
         struct.rows, struct.seqs, struct.outputs = len(rows.tokens), len(rows.context_lens), len(rows.output_rows)
         struct.max_blocks, struct.tap_layer = rows.block_tables.shape[1], rows.tap_layer
+        self._fill_partials()
+
+    def _fill_partials(self) -> None:
+        """Room for the sums of each segment of keys, where a step of few rows may share segments out."""
+        struct, cache = self._batch, self._cache
+        struct.segments = -(-struct.max_blocks * cache.block_size // SEGMENT)
+        if struct.rows > SPLIT_ROWS or struct.segments == 1:
+            return
+        size = 4 * struct.rows * self._heads * struct.segments * (cache.head_dim + 2)
+        if size > len(self._partials):
+            self._partials = aligned(2 * size)
+            struct.partials = self._partials.ctypes.data

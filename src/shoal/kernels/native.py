@@ -38,7 +38,7 @@ class Op(c.Structure):
 class Cache(c.Structure):
     _fields_ = (
         ("k", c.c_void_p), ("v", c.c_void_p), ("block_size", c.c_int32), ("kv_heads", c.c_int32),
-        ("head_dim", c.c_int32), ("is_half", c.c_int32), ("layer_bytes", c.c_int64),
+        ("head_dim", c.c_int32), ("type", c.c_int32), ("layer_bytes", c.c_int64), ("block_bytes", c.c_int64),
     )  # fmt: skip
 
 
@@ -46,9 +46,9 @@ class BatchStruct(c.Structure):
     _fields_ = (
         ("tokens", c.c_void_p), ("positions", c.c_void_p), ("slots", c.c_void_p), ("query_start", c.c_void_p),
         ("context_lens", c.c_void_p), ("block_tables", c.c_void_p), ("adapters", c.c_void_p),
-        ("output_rows", c.c_void_p), ("rope_positions", c.c_void_p),
+        ("output_rows", c.c_void_p), ("rope_positions", c.c_void_p), ("partials", c.c_void_p),
         ("rows", c.c_int32), ("seqs", c.c_int32), ("max_blocks", c.c_int32), ("outputs", c.c_int32),
-        ("tap_layer", c.c_int32), ("has_adapters", c.c_int32),
+        ("tap_layer", c.c_int32), ("has_adapters", c.c_int32), ("segments", c.c_int32),
     )  # fmt: skip
 
 
@@ -96,7 +96,7 @@ class Library:
         lib.shoal_unpack_row.argtypes = (c.POINTER(Matrix), c.c_int, c.c_void_p)
         lib.shoal_quantize_rows.argtypes = (c.c_void_p, c.c_int, c.c_int, c.c_void_p, c.c_void_p)
         lib.shoal_run.argtypes = (c.c_void_p, c.POINTER(ProgramStruct))
-        lib.shoal_copy_blocks.argtypes = (c.POINTER(Cache), c.c_int, c.c_int, c.c_void_p, c.c_int)
+        lib.shoal_copy_blocks.argtypes = (c.POINTER(Cache), c.c_int, c.c_void_p, c.c_int)
         lib.shoal_keep_positions.argtypes = (
             c.POINTER(Cache), c.c_int, c.c_void_p, c.c_void_p, c.c_void_p, c.c_int,
         )  # fmt: skip

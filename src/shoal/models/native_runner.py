@@ -11,7 +11,7 @@ import numpy as np
 
 from shoal.core.errors import BadConfig, BadWeights, LocalError, Unsupported
 from shoal.kernels import build, native
-from shoal.kernels.executor import CacheShape, Executor, ExpertShape
+from shoal.kernels.executor import KV_TYPES, CacheShape, Executor, ExpertShape, KvType
 from shoal.kernels.program import lower
 from shoal.models.batch import Batch
 from shoal.models.config import ModelConfig
@@ -46,7 +46,7 @@ class NativeRunner:
         num_blocks: int,
         block_size: int = 16,
         threads: int | None = None,
-        kv_type: Literal["f16", "f32"] = "f16",
+        kv_type: KvType = "f16",
         activation_bits: Literal[8, 16] = 8,
         max_adapters: int = 8,
         isa: str | None = None,
@@ -62,10 +62,9 @@ class NativeRunner:
         ops = NativeOps(config, self._weights, min(config.context_length, num_blocks * block_size))
         lowered = lower(ops.recorder, family_forward(config)(ops, config))
         self._tables, self._targets = ops.tables, ops.targets
-        is_half = kv_type == "f16"
         self._executor = Executor(
             library, lowered,
-            CacheShape(config.num_layers, num_blocks, block_size, config.num_kv_heads, config.head_dim, is_half),
+            CacheShape(config.num_layers, num_blocks, block_size, config.num_kv_heads, config.head_dim, kv_type),
             threads=threads or default_threads(), hidden_size=config.hidden_size, num_targets=len(ops.targets),
             max_adapters=max_adapters, experts=_expert_shape(config), activation_bits=activation_bits,
         )  # fmt: skip
@@ -168,7 +167,7 @@ def _expert_shape(config: ModelConfig) -> ExpertShape | None:
 def _check_options(block_size: int, kv_type: str, activation_bits: int) -> None:
     if block_size % KEY_GROUP or block_size <= 0:
         raise BadConfig("block_size", f"expected a multiple of {KEY_GROUP}, found {block_size}")
-    if kv_type not in ("f16", "f32"):
-        raise BadConfig("kv_type", f"expected f16 or f32, found {kv_type!r}")
+    if kv_type not in KV_TYPES:
+        raise BadConfig("kv_type", f"expected f32, f16 or int8, found {kv_type!r}")
     if activation_bits not in (8, 16):
         raise BadConfig("activation_bits", f"expected 8 or 16, found {activation_bits}")

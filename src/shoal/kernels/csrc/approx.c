@@ -5,16 +5,18 @@
 // - nothing runs unless a step asks for it (`probe`), and a step that asks computes what it would without;
 // - a probability is normalised over every key its row sees, so that dropping rows or keys later changes no other.
 
+enum { SCORED_ROWS = 64 };  // at once
+
 typedef struct {
   float *importance;         // [layer][kv head][keys], zeroed by the caller; NULL: not wanted
-  float *scores;             // [thread][MAX_ROWS][keys rounded up to CHUNK]
+  float *scores;             // [thread][SCORED_ROWS][keys rounded up to CHUNK]
   const float *row_weights;  // what each row's probabilities are multiplied by
   float *activations;        // [feed-forward][row][gated columns]; NULL: not wanted
   int32_t keys, is_mean;     // keys: of the batch's one sequence
   int32_t skip_from, skip_to;  // operations first .. last - 1 are left out
 } probe;
 
-// Scaled, capped scores of rows first .. first + count - 1 (row = query, head of the group) against keys 0 .. end - 1.
+// Scaled scores of rows first .. first + count - 1 (row = query, head of the group) against keys 0 .. end - 1.
 static void score_rows(const cache *c, const batch *b, const attention_args *a, attention_scratch *t, float *scores,
                        size_t stride, int h, int first, int count, int end) {
   int dim = c->head_dim, group = a->heads / c->kv_heads;
@@ -23,14 +25,18 @@ static void score_rows(const cache *c, const batch *b, const attention_args *a, 
     const float *q = a->q + ((size_t)query * a->heads + head) * dim;
     for (int d = 0; d < dim; d += LANES) vf_store(t->q + r * dim + d, vf_load(q + d) * a->scale);
   }
-  for (int key = 0; key < end; key += KEYS) {
-    int block = b->block_tables[key / c->block_size];
-    const uint8_t *kp = c->k + a->layer * c->layer_bytes + k_offset(c, block, h, key % c->block_size) * element_bytes(c);
-    const float *k = as_floats(kp, c->is_half, t->k, dim * KEYS);
-    int r = 0;
-    for (; r + SCORE_ROWS <= count; r += SCORE_ROWS) SCORES_BIG(t->q + r * dim, dim, k, t->s + r * CHUNK);
-    for (; r < count; r++) scores1(t->q + r * dim, dim, k, t->s + r * CHUNK);
-    for (r = 0; r < count; r++) memcpy(scores + (size_t)r * stride + key, t->s + r * CHUNK, KEYS * sizeof(float));
+  for (int key = 0; key < end; key += CHUNK) {
+    int groups = end - key < CHUNK ? (end - key + KEYS - 1) / KEYS : GROUPS;
+    chunk now = load_chunk(c, a->layer, b->block_tables, h, key, groups, t, count > TILE_ROWS);
+    for (int r = 0, n; r < count; r += n) {
+      n = block_rows(count - r);
+      block_of(now.type, n)->scores(t->q + r * dim, dim, &now, groups, t->s);
+      for (int i = 0; i < n * groups * KEYS; i += LANES) {
+        int row = i / (groups * KEYS), at = i % (groups * KEYS);
+        vf s = vf_load(t->s + row * CHUNK + at);
+        vf_store(scores + (size_t)(r + row) * stride + key + at, c->type == KV_INT8 ? s * vf_load(t->k_scale + at) : s);
+      }
+    }
   }
 }
 
@@ -59,10 +65,10 @@ static void importance_piece(const cache *c, const batch *b, const attention_arg
                              int thread, int h) {
   int group = a->heads / c->kv_heads, rows = b->rows * group, end = b->positions[b->rows - 1] + 1;
   size_t stride = (size_t)round_up(w->keys, CHUNK);
-  float *scores = w->scores + (size_t)thread * MAX_ROWS * stride;
+  float *scores = w->scores + (size_t)thread * SCORED_ROWS * stride;
   float *out = w->importance + ((size_t)a->layer * c->kv_heads + h) * (size_t)w->keys;
-  for (int first = 0; first < rows; first += MAX_ROWS) {
-    int count = rows - first < MAX_ROWS ? rows - first : MAX_ROWS;
+  for (int first = 0; first < rows; first += SCORED_ROWS) {
+    int count = rows - first < SCORED_ROWS ? rows - first : SCORED_ROWS;
     score_rows(c, b, a, t, scores, stride, h, first, count, end);
     for (int r = 0; r < count; r++) {
       int query = (first + r) / group, to = b->positions[query] + 1, from = a->window && to > a->window ? to - a->window : 0;
@@ -70,25 +76,4 @@ static void importance_piece(const cache *c, const batch *b, const attention_arg
     }
   }
   if (w->is_mean) for (int i = 0; i < end; i++) out[i] /= (float)rows;
-}
-
-// Copies position kept[layer][head][i] of the blocks of `from` to position i of the blocks of `to`. No block is in both.
-void shoal_keep_positions(const cache *c, int layers, const int32_t *from, const int32_t *to, const int32_t *kept, int count) {
-  size_t width = element_bytes(c), value_bytes = width * (size_t)c->head_dim;
-  for (int l = 0; l < layers; l++) {
-    uint8_t *k = c->k + l * c->layer_bytes, *v = c->v + l * c->layer_bytes;
-    for (int h = 0; h < c->kv_heads; h++, kept += count)
-      for (int i = 0; i < count; i++) {
-        int p = kept[i], source = from[p / c->block_size], target = to[i / c->block_size];
-        p %= c->block_size;
-        int at = i % c->block_size;
-        memcpy(v + v_offset(c, target, h, at) * width, v + v_offset(c, source, h, p) * width, value_bytes);
-        const uint8_t *ks = k + (k_offset(c, source, h, p) + p % KEYS) * width;
-        uint8_t *kt = k + (k_offset(c, target, h, at) + at % KEYS) * width;
-        if (c->is_half)
-          for (int d = 0; d < c->head_dim; d++) ((uint16_t *)kt)[d * KEYS] = ((const uint16_t *)ks)[d * KEYS];
-        else
-          for (int d = 0; d < c->head_dim; d++) ((float *)kt)[d * KEYS] = ((const float *)ks)[d * KEYS];
-      }
-  }
 }

@@ -209,6 +209,12 @@ static void attention_phase_piece(void *job, int piece, int thread) {
   attention_piece(&s->g->kv, s->g->b, &s->attention, s->g->scratch + thread, s->threads, piece);
 }
 
+static void merge_phase_piece(void *job, int piece, int thread) {
+  (void)thread;
+  const step *s = job;
+  merge_piece(&s->g->kv, s->g->b, &s->attention, piece);
+}
+
 static void importance_phase_piece(void *job, int piece, int thread) {
   const step *s = job;
   importance_piece(&s->g->kv, s->g->b, &s->attention, s->g->scratch + thread, &s->g->probe, thread, piece);
@@ -218,8 +224,9 @@ static int attention_phase(step *s, const op *o, phase *out) {
   const program *g = s->g;
   s->attention = (attention_args){g->buffers[o->in], g->buffers[o->out], o->heads, o->count, o->layer, o->f, o->g};
   if (s->stage == 0) *out = (phase){attention_phase_piece, attention_pieces(&g->kv, g->b, &s->attention, s->threads)};
+  else if (s->stage == 1) *out = (phase){merge_phase_piece, merge_pieces(&g->kv, g->b, &s->attention, s->threads)};
   else *out = (phase){importance_phase_piece, g->kv.kv_heads};
-  return s->stage == 0 || (s->stage == 1 && g->probe.importance);
+  return s->stage < 2 || (s->stage == 2 && g->probe.importance);
 }
 
 // The k largest of softmax(router), ties to the lower index, ascending by expert.
@@ -414,17 +421,6 @@ int64_t shoal_sizeof(int what) {
     case 8: return sizeof(lora);
     default: return LANES;
   }
-}
-
-// Copies whole blocks of keys and values in every layer.
-void shoal_copy_blocks(const cache *c, int layers, int blocks, const int32_t *pairs, int count) {
-  size_t size = (size_t)(c->layer_bytes / blocks);
-  for (int l = 0; l < layers; l++)
-    for (int i = 0; i < count; i++) {
-      size_t base = (size_t)l * c->layer_bytes, from = base + pairs[2 * i] * size, to = base + pairs[2 * i + 1] * size;
-      memcpy(c->k + to, c->k + from, size);
-      memcpy(c->v + to, c->v + from, size);
-    }
 }
 
 // For tests: quantised rows as the kernels see them; a row of a packed matrix.

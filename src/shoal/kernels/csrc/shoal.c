@@ -4,6 +4,7 @@
 #include "pool.c"
 #include "weights.c"
 #include "gemm.c"
+#include "kv_cache.c"
 #include "attention.c"
 #include "approx.c"
 #include "program.c"

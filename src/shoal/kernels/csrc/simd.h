@@ -67,6 +67,13 @@ INLINE vf vf_max(vf a, vf b) { return vf_select(a > b, a, b); }
 INLINE vf vf_min(vf a, vf b) { return vf_select(a < b, a, b); }
 #endif
 INLINE vf vf_from_int(vi a) { return __builtin_convertvector(a, vf); }
+INLINE vi vi_iota(void) {
+#if LANES == 16
+  return (vi){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+#else
+  return (vi){0, 1, 2, 3, 4, 5, 6, 7};
+#endif
+}
 
 // Sum and maximum over lanes in one fixed order: halves are folded onto one another.
 INLINE float vf_sum(vf v) {
@@ -176,6 +183,18 @@ INLINE vf vf_from_bf16(const uint16_t *p) {
   vi v;
   for (int i = 0; i < LANES; i++) v[i] = (int32_t)((uint32_t)p[i] << 16);
   return (vf)v;
+#endif
+}
+
+INLINE vf vf_from_int8(const int8_t *p) {
+#if ISA_AVX512
+  return (vf)_mm512_cvtepi32_ps(_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p)));
+#elif ISA_AVX2
+  return (vf)_mm256_cvtepi32_ps(_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p)));
+#else
+  vi v;
+  for (int i = 0; i < LANES; i++) v[i] = p[i];
+  return vf_from_int(v);
 #endif
 }
 
@@ -311,6 +330,18 @@ INLINE vf vf_exp(vf x) {
   p = p * (r * r) + r + vf_set1(1.0f);
   vi scale = ((vi)shifted - (vi)magic + 127) << 23;
   return vf_select(x < vf_set1(-87.0f), vf_set1(0.0f), p * (vf)scale);
+}
+// 2^x for x <= 0, relative error below 2e-7; 0 below -125 (so 2^-inf = 0), 2^0 is exactly 1, NaN stays NaN.
+INLINE vf vf_exp2(vf x) {
+  vf clamped = vf_max(vf_set1(-125.0f), x), magic = vf_set1(12582912.0f);
+  vf shifted = clamped + magic, r = clamped - (shifted - magic);
+  vf p = vf_set1(0x1.5bba14p-10f);
+  p = p * r + vf_set1(0x1.3cea88p-7f);
+  p = p * r + vf_set1(0x1.c6b752p-5f);
+  p = p * r + vf_set1(0x1.ebf9bcp-3f);
+  p = p * r + vf_set1(0x1.62e42ap-1f);
+  p = p * r + vf_set1(1.0f);
+  return vf_select(x < vf_set1(-125.0f), vf_set1(0.0f), (vf)((vi)p + ((vi)shifted << 23)));
 }
 INLINE vf vf_sigmoid(vf x) { return vf_set1(1.0f) / (vf_set1(1.0f) + vf_exp(-x)); }
 INLINE vf vf_silu(vf x) { return x * vf_sigmoid(x); }
