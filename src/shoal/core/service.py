@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from shoal.core.errors import InvalidRequest
 from shoal.core.request import Message
 from shoal.core.seams import Generate
 
@@ -145,6 +146,19 @@ class MeshView:
 
 
 @dataclass(frozen=True, slots=True)
+class PingView:
+    """What came of asking a peer now: round trips in seconds, or why there were none. `peer` as it is afterwards."""
+
+    peer: PeerView
+    rtts_s: tuple[float, ...] = ()
+    failure: str = ""
+
+
+async def _no_mesh(peer: str) -> PingView:
+    raise InvalidRequest("this node is in no mesh; start it with --share, or with shoal join", "peer")
+
+
+@dataclass(frozen=True, slots=True)
 class Service:
     """Everything the HTTP server talks to. Callables raise `ShoalError`s, as `generate` does.
 
@@ -158,6 +172,7 @@ class Service:
                    and the number of tokens read.
     load_adapter   (name, path) -> its card; unload_adapter (name).
     mesh           a fresh view of the mesh; None from it while this node is in none.
+    ping           (peer id) -> round trips to it, connecting first where needed.
     """
 
     generate: Generate
@@ -170,3 +185,4 @@ class Service:
     load_adapter: Callable[[str, str], Awaitable[ModelCard]]
     unload_adapter: Callable[[str], Awaitable[None]]
     mesh: Callable[[], MeshView | None] = lambda: None
+    ping: Callable[[str], Awaitable[PingView]] = _no_mesh

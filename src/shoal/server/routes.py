@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from starlette.requests import Request as HttpRequest
 from starlette.types import ASGIApp
 
-from shoal.core.service import EngineStats, MeshView
-from shoal.server.api import adapters, chat, completions, embeddings, models, probes, responses, tokens
+from shoal.core.service import EngineStats, MeshView, PingView
+from shoal.server.api import adapters, chat, completions, embeddings, mesh, models, probes, responses, tokens
 from shoal.server.context import Context
 from shoal.server.wire.chat import ChatCompletion, ChatRequest
 from shoal.server.wire.completions import Completion, CompletionRequest
@@ -21,6 +21,7 @@ from shoal.server.wire.misc import (
     LoadAdapter,
     Model,
     ModelList,
+    PingRequest,
     TokenizeAnswer,
     TokenizeRequest,
     UnloadAdapter,
@@ -66,7 +67,8 @@ OPERATIONS = (
     Operation("POST", "/v1/load_lora_adapter", "load_adapter", adapters.load, "Load an adapter", LoadAdapter),
     Operation("POST", "/v1/unload_lora_adapter", "unload_adapter", adapters.unload, "Unload it", UnloadAdapter),
     Operation("GET", "/v1/stats", "stats", probes.stats, "A snapshot of the engine", None, EngineStats),
-    Operation("GET", "/v1/mesh", "mesh", probes.mesh, "Peers, and who answered what", None, MeshView),
+    Operation("GET", "/v1/mesh", "mesh", mesh.show, "Peers, and who answered what", None, MeshView),
+    Operation("POST", "/v1/mesh/ping", "ping", mesh.ping, "Round trips to a peer", PingRequest, PingView),
     Operation("GET", "/healthz", "healthz", probes.healthz, "The process is alive", None, Health),
     Operation("GET", "/readyz", "readyz", probes.readyz, "Requests are accepted", None, Health),
     Operation("GET", "/metrics", "metrics", probes.metrics, "Prometheus metrics"),

@@ -1,4 +1,4 @@
-"""Is it alive, is it ready, what is it doing, and with whom: /healthz, /readyz, /metrics, /v1/stats, /v1/mesh."""
+"""Is it alive, is it ready, what is it doing: /healthz, /readyz, /metrics, /v1/stats."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp
 
 from shoal.core.errors import Unavailable
-from shoal.core.service import MeshView
 from shoal.server.api.reply import json_response
 from shoal.server.context import Context
 from shoal.server.metrics import CONTENT_TYPE
@@ -32,8 +31,3 @@ async def metrics(context: Context, http: HttpRequest) -> ASGIApp:
 
 async def stats(context: Context, http: HttpRequest) -> ASGIApp:
     return JSONResponse(asdict(context.service.stats()))
-
-
-async def mesh(context: Context, http: HttpRequest) -> ASGIApp:
-    """A node that asks nobody else has no id here and no peers."""
-    return JSONResponse(asdict(context.service.mesh() or MeshView("", "private")))

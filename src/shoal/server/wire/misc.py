@@ -83,3 +83,9 @@ class UnloadAdapter(Wire):
 
 class Health(Answer):
     status: Literal["ok", "ready"]
+
+
+class PingRequest(Wire):
+    """`peer`: its id, whole."""
+
+    peer: Annotated[str, Field(min_length=1, max_length=64)]
