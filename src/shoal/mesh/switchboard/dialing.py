@@ -1,0 +1,76 @@
+"""One dial over all carriers: each a little after the other, until a link that is not relayed is there."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from shoal.core.clock import Clock
+from shoal.core.errors import ShoalError, Unreachable
+from shoal.mesh.address import Address
+from shoal.mesh.carrier import Carrier, Link
+from shoal.mesh.switchboard.gate import Limits
+from shoal.mesh.switchboard.record import Step
+
+LOG = logging.getLogger(__name__)
+
+Found = Callable[[Link], None]
+
+
+@dataclass(slots=True)
+class _Dial:
+    """What the tries of one dial share."""
+
+    found: Found
+    steps: list[Step] = field(default_factory=list)
+    has_direct: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+async def dial_all(
+    carriers: Sequence[Carrier], address: Address, limits: Limits, clock: Clock, found: Found
+) -> tuple[Step, ...]:
+    """Call `found` with every link made; returns the steps that failed. Cancelled: nothing is left running.
+
+    A carrier starts when the one before it has failed, or has had `stagger_s`.
+    """
+    dial = _Dial(found)
+    async with asyncio.TaskGroup() as group:
+        tasks: list[asyncio.Task[None]] = []
+        for carrier in carriers:
+            if dial.has_direct.is_set():
+                break
+            tasks.append(group.create_task(_try(carrier, address, clock, limits.dial_timeout_s, dial)))
+            await _either(tasks[-1], clock, limits.stagger_s)
+        while not dial.has_direct.is_set() and (running := [task for task in tasks if not task.done()]):
+            await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+        for task in tasks:
+            task.cancel()
+    return tuple(dial.steps)
+
+
+async def _try(carrier: Carrier, address: Address, clock: Clock, timeout_s: float, dial: _Dial) -> None:
+    started = clock.monotonic()
+    try:
+        link = await carrier.dial(address, timeout_s)
+    except ShoalError as error:
+        lines = error.steps if isinstance(error, Unreachable) and error.steps else (f"{carrier.name}: {error}",)
+        dial.steps += [Step(line, clock.monotonic() - started) for line in lines]
+    except Exception as error:
+        LOG.exception("dialing by %s failed in an unexpected way", carrier.name)
+        what = f"{carrier.name}: unexpected {type(error).__name__}, see the log"
+        dial.steps.append(Step(what, clock.monotonic() - started))
+    else:
+        dial.found(link)
+        if link.info().path != "relayed":
+            dial.has_direct.set()
+
+
+async def _either(task: asyncio.Task[None], clock: Clock, delay_s: float) -> None:
+    """Until the task has ended or the time has passed."""
+    timer = asyncio.ensure_future(clock.sleep(delay_s))
+    try:
+        await asyncio.wait((task, timer), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        timer.cancel()
