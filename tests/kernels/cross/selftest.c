@@ -40,7 +40,7 @@ static void products(int storage) {
   if (shoal_pack(storage, raw, ROWS, COLUMNS, packed, &w)) abort();
   for (int m = 0; m < M; m++) quantize_row(x + m * COLUMNS, COLUMNS, a + m * COLUMNS / 32, NULL);
   output o = {&w, NULL, y, ROWS, 0};
-  gemm_groups(&o, (rows_in){x, a, NULL}, M, 0, matrix_groups(&w));
+  gemm_groups(&o, (rows_in){x, a, NULL}, M, 0, matrix_groups(&w), NULL);
   for (int i = 0; i < M * ROWS; i++) printf("%.9g\n", y[i]);
   unpack_row(&w, 19, x);
   for (int i = 0; i < COLUMNS; i += 7) printf("%.9g\n", x[i]);

@@ -139,11 +139,13 @@ INLINE rows_in from_row(rows_in in, int columns, size_t row) {
   return in;
 }
 
+INLINE const uint8_t *group_data(const matrix *w, int group) { return w->data + (size_t)group * group_bytes(w->pack, w->columns); }
+
 // Rows row .. row + M - 1 of one group.
 #define DEFINE_TILE(M)                                                                              \
   static void tile##M(const output *o, rows_in in, int row, int group, const uint8_t *next) {       \
     const matrix *w = o->w;                                                                         \
-    const uint8_t *data = w->data + (size_t)group * group_bytes(w->pack, w->columns);               \
+    const uint8_t *data = group_data(w, group);                                                     \
     int blocks = w->columns / 32;                                                                   \
     vf acc[M];                                                                                      \
     for (int m = 0; m < M; m++) acc[m] = vf_set1(0);                                                \
@@ -175,12 +177,13 @@ DEFINE_TILE(6)  // 16 registers: six sums, eight weights
 
 enum { PANEL = 96 };  // activation rows kept in the second-level cache while a run of groups passes
 
-static void gemm_groups(const output *o, rows_in in, int rows, int first, int last) {
+// `after`: what this thread will probably read next, or NULL.
+static void gemm_groups(const output *o, rows_in in, int rows, int first, int last, const uint8_t *after) {
   for (int panel = 0; panel < rows; panel += PANEL) {
     int end = panel + PANEL < rows ? panel + PANEL : rows;
     for (int group = first; group < last; group++) {
       int row = panel;
-      const uint8_t *next = o->w->data + (size_t)(group + 1) * group_bytes(o->w->pack, o->w->columns);
+      const uint8_t *next = group + 1 < last ? group_data(o->w, group + 1) : end < rows ? group_data(o->w, first) : after;
       for (; row + BIG_TILE <= end; row += BIG_TILE, next = NULL) TILE_BIG(o, in, row, group, next);
       for (; row + 4 <= end; row += 4, next = NULL) tile4(o, in, row, group, next);
       for (; row + 2 <= end; row += 2, next = NULL) tile2(o, in, row, group, next);
@@ -215,8 +218,26 @@ static int gemm_pieces(const product *jobs, int count, int threads) {
   return pieces;
 }
 
-static void gemm_piece(const product *jobs, int threads, int piece) {
-  for (int pieces; piece >= (pieces = product_pieces(jobs, threads)); jobs++) piece -= pieces;
-  int groups = matrix_groups(jobs->out.w), size = groups_per_piece(groups, threads), first = piece * size;
-  gemm_groups(&jobs->out, jobs->in, jobs->rows, first, first + size < groups ? first + size : groups);
+typedef struct {
+  const product *job;  // NULL: there is no such piece
+  int first, last;
+} piece_groups;
+
+static piece_groups find_piece(const product *jobs, int count, int threads, int piece) {
+  for (int j = 0; j < count; j++) {
+    int pieces = product_pieces(jobs + j, threads), groups = matrix_groups(jobs[j].out.w);
+    if (piece < pieces) {
+      int size = groups_per_piece(groups, threads), first = piece * size;
+      return (piece_groups){jobs + j, first, first + size < groups ? first + size : groups};
+    }
+    piece -= pieces;
+  }
+  return (piece_groups){0};
+}
+
+// Threads that take turns come back for the piece `threads` further on; after the phase they read `after`.
+static void gemm_piece(const product *jobs, int count, int threads, int piece, const uint8_t *after) {
+  piece_groups mine = find_piece(jobs, count, threads, piece), next = find_piece(jobs, count, threads, piece + threads);
+  if (next.job) after = group_data(next.job->out.w, next.first);
+  gemm_groups(&mine.job->out, mine.job->in, mine.job->rows, mine.first, mine.last, after);
 }

@@ -173,10 +173,19 @@ static void lora_row(const lora *l, const float *x, int columns, float *y, int o
   }
 }
 
+// Where a thread will probably begin to read in the next phase of products; NULL: there is none.
+static const uint8_t *weights_ahead(const step *s, int thread) {
+  const program *g = s->g;
+  int i = s->last;
+  while (i < g->num_ops && g->ops[i].code != PRODUCTS) i++;
+  if (i >= g->num_ops) return NULL;
+  const matrix *w = g->ops[i].weights[0];
+  return group_data(w, thread * groups_per_piece(matrix_groups(w), s->threads));
+}
+
 static void product_piece(void *job, int piece, int thread) {
   const step *s = job;
-  (void)thread;
-  gemm_piece(s->products, s->threads, piece);
+  gemm_piece(s->products, s->g->ops[s->first].count, s->threads, piece, weights_ahead(s, thread));
 }
 
 static void adapter_piece(void *job, int row, int thread) {
@@ -296,7 +305,8 @@ static void copy_piece(void *job, int row, int thread) {
 static void expert_piece(void *job, int piece, int thread) {
   const step *s = job;
   (void)thread;
-  gemm_piece(s->g->experts.jobs, s->threads, piece);
+  int count = s->g->ops[s->first].count * (s->stage == 3 ? 2 : 1);  // the gate and up of each, or its down
+  gemm_piece(s->g->experts.jobs, count, s->threads, piece, NULL);
 }
 
 static void expert_gated_piece(void *job, int i, int thread) {
