@@ -334,3 +334,63 @@ def test_a_vanished_peer_is_noticed_and_named() -> None:
                 await link.open()
 
     run(body)
+
+
+def test_a_peer_that_asks_and_never_reads_is_cut_off() -> None:
+    async def body() -> None:
+        async with carrier() as server:
+            reader, writer = await channel(server)
+            hello = parse_server_hello(await reader.readexactly(SERVER_HELLO_BYTES))
+            writer.write(client_hello(A, PeerId(B.public), hello))
+            link = await server.accept()
+            writer.transport.pause_reading()
+            pings = frames.header(frames.PING, 0, 1) * 8192
+            ending = asyncio.create_task(link.closed())
+            while not ending.done():
+                writer.write(pings)
+                await asyncio.sleep(0)
+            assert "does not read" in await ending
+            writer.transport.abort()
+
+    run(body)
+
+
+def test_writes_cancelled_at_any_moment_keep_the_accounts() -> None:
+    """Invariant: a frame cancelled before it was sent gives its credit back, one cancelled after keeps it taken."""
+
+    async def body() -> None:
+        dice = random.Random(6)
+        async with carrier() as server, carrier(A, ()) as client:
+            link = await client.dial(server.address(), 5)
+            accepted = await server.accept()
+            streams = [await link.open(priority=number % 2) for number in range(6)]
+            for stream in streams:
+                await stream.write(b"x")
+            theirs = [await accepted.accept() for _ in streams]
+
+            async def drain(stream) -> None:
+                with suppress(LinkClosed):
+                    while await stream.read(dice.randrange(1, 200_000)):
+                        await asyncio.sleep(0)
+
+            async def torment(stream) -> None:
+                for _ in range(60):
+                    writing = asyncio.create_task(stream.write(bytes(dice.randrange(1, 900_000))))
+                    for _ in range(dice.randrange(30)):
+                        await asyncio.sleep(0)
+                    writing.cancel()
+                    await asyncio.gather(writing, return_exceptions=True)
+                finishing = asyncio.create_task(stream.finish())
+                await asyncio.sleep(0)
+                finishing.cancel()
+                await asyncio.gather(finishing, return_exceptions=True)
+                await stream.finish()
+
+            draining = [asyncio.create_task(drain(stream)) for stream in theirs]
+            await asyncio.gather(*map(torment, streams))
+            await asyncio.gather(*draining)
+            last = await link.open()
+            await last.write(b"alive")
+            assert await (await accepted.accept()).read(5) == b"alive"
+
+    run(body)

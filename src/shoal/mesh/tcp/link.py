@@ -32,6 +32,8 @@ MAX_STREAMS = 512
 GROWTH = 32 * 2**20
 """Bytes by which the windows of one link's streams may grow together."""
 BATCH_BYTES = 65_536
+MAX_URGENT = 2**20
+"""Answers (pongs, credit) that a peer may leave unread."""
 PING_S = 10.0
 SILENCE_S = 30.0
 """Three pings unanswered."""
@@ -81,6 +83,7 @@ class TcpLink:
         self._mine = itertools.count(1 if info.is_dialer else 2, 2)
         self._fresh: dict[TcpStream, None] = {}
         self._highest = 0
+        self._theirs = 0
         self._room = Allowance(MAX_STREAMS)
         self._spare = GROWTH
         self._incoming: Inbox[TcpStream] = Inbox()
@@ -128,14 +131,21 @@ class TcpLink:
         if not self._reason.done():
             self._urgent += frame
             self._flush()
+            if len(self._urgent) > MAX_URGENT:
+                self._loop.call_soon(self._end, "the other side does not read what it asks for")
 
-    async def send(self, priority: int, head: bytes, payload: memoryview) -> None:
+    async def send(self, priority: int, head: bytes, payload: memoryview, unsent: Callable[[int], None]) -> None:
         if not self._stuck and not self._queue:
             self._put(head, payload)
             return
         waiting = Waiting(head, payload, self._loop.create_future())
         heapq.heappush(self._queue, (-priority, next(self._order), waiting))
-        await waiting.sent
+        try:
+            await waiting.sent
+        except asyncio.CancelledError:
+            if waiting.sent.cancelled():
+                unsent(len(payload))
+            raise
 
     def grow(self, size: int) -> bool:
         if size > self._spare:
@@ -155,6 +165,8 @@ class TcpLink:
         self._streams.pop(stream.number, None)
         if stream.is_mine:
             self._room.give(1)
+        else:
+            self._theirs -= 1
 
     # ---- out --------------------------------------------------------------------------------------------
 
@@ -255,9 +267,10 @@ class TcpLink:
         is_theirs = number % 2 == (0 if self._info.is_dialer else 1)
         if not is_theirs or number <= self._highest:
             raise PeerFault(f"expected a new stream above {self._highest} of the other side, found {number}")
-        if sum(not stream.is_mine for stream in self._streams.values()) >= MAX_STREAMS:
+        if self._theirs >= MAX_STREAMS:
             raise PeerFault(f"expected at most {MAX_STREAMS} streams at once, found one more")
         self._highest = number
+        self._theirs += 1
         self._streams[number] = self._unseen[number] = TcpStream(self, priority, number)
 
     def _show(self, stream: TcpStream) -> None:

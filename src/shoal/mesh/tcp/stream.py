@@ -10,7 +10,9 @@ of its link, so that a fast and long path is filled and a crowd of streams canno
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 from shoal.core.errors import LinkClosed, PeerFault, StreamReset
@@ -20,6 +22,8 @@ from shoal.mesh.waiting import Allowance, again
 
 START_WINDOW = 256 * 1024
 MAX_WINDOW = 4 * 2**20
+FRAMES_A_TURN = 4
+"""Frames a writer sends before others on its event loop get a turn, should the socket take them all."""
 
 
 class Sender(Protocol):
@@ -29,8 +33,8 @@ class Sender(Protocol):
         """A frame without payload, ahead of all data."""
         ...
 
-    async def send(self, priority: int, head: bytes, payload: memoryview) -> None:
-        """A frame, in its turn. Cancelled: not sent."""
+    async def send(self, priority: int, head: bytes, payload: memoryview, unsent: Callable[[int], None]) -> None:
+        """A frame, in its turn. Cancelled before that, `unsent` is called with its size; otherwise it was sent."""
         ...
 
     def grow(self, size: int) -> bool:
@@ -72,15 +76,15 @@ class TcpStream:
             self._check_writable()
             if view:
                 self._begin()
-            while view:
+            for turn in itertools.count(1):
+                if not view:
+                    return
                 size = await self._room.take(min(len(view), PAYLOAD_BYTES))
                 self._check_writable()
-                try:
-                    await self._link.send(self.priority, header(DATA, size, self.number), view[:size])
-                except asyncio.CancelledError:
-                    self._room.give(size)
-                    raise
+                await self._link.send(self.priority, header(DATA, size, self.number), view[:size], self._room.give)
                 view = view[size:]
+                if turn % FRAMES_A_TURN == 0:
+                    await asyncio.sleep(0)
 
     async def read(self, max_bytes: int) -> bytes:
         while not self._parts:
@@ -102,9 +106,11 @@ class TcpStream:
         async with self._writing:
             self._check_writable()
             self._begin()
-            await self._link.send(self.priority, header(FINISH, 0, self.number), memoryview(b""))
             self._is_finished = True
-            self._settle()
+            try:
+                await self._link.send(self.priority, header(FINISH, 0, self.number), memoryview(b""), self._unfinish)
+            finally:
+                self._settle()
 
     def reset(self) -> None:
         if self._error is None and not (self._is_finished and self._is_ended):
@@ -147,6 +153,9 @@ class TcpStream:
             self._release()
 
     # ---- inside -----------------------------------------------------------------------------------------
+
+    def _unfinish(self, _size: int) -> None:
+        self._is_finished = False
 
     def _begin(self) -> None:
         if not self.number:
