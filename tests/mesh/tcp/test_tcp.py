@@ -373,13 +373,19 @@ def test_writes_cancelled_at_any_moment_keep_the_accounts() -> None:
                     while await stream.read(dice.randrange(1, 200_000)):
                         await asyncio.sleep(0)
 
-            async def torment(stream) -> None:
+            async def torment(stream, other) -> None:
                 for _ in range(60):
                     writing = asyncio.create_task(stream.write(bytes(dice.randrange(1, 900_000))))
                     for _ in range(dice.randrange(30)):
                         await asyncio.sleep(0)
                     writing.cancel()
                     await asyncio.gather(writing, return_exceptions=True)
+                await stream.write(b"x")
+                for _ in range(400):  # what is under way arrives and is read
+                    if stream._room.amount == other._credit:
+                        break
+                    await asyncio.sleep(0.005)
+                assert stream._room.amount == other._credit
                 finishing = asyncio.create_task(stream.finish())
                 await asyncio.sleep(0)
                 finishing.cancel()
@@ -387,7 +393,7 @@ def test_writes_cancelled_at_any_moment_keep_the_accounts() -> None:
                 await stream.finish()
 
             draining = [asyncio.create_task(drain(stream)) for stream in theirs]
-            await asyncio.gather(*map(torment, streams))
+            await asyncio.gather(*map(torment, streams, theirs))
             await asyncio.gather(*draining)
             last = await link.open()
             await last.write(b"alive")
