@@ -75,9 +75,10 @@ class EngineStats:
 class PeerView:
     """What is known of one peer, for people and metrics. Times are seconds, sizes bytes; None: not known.
 
-    state    connected, connecting, waiting (to try again) or gone.
+    state    connected, connecting, waiting (to try again), known (no link now) or gone.
     path     direct, punched, relayed, or nothing while not connected.
     steps    of the last attempt to connect, in order, each with how it ended.
+    throughput_bps  bytes a second, both ways, while anything was sent last.
     running, waiting, seats  its own word on its load.
     given, received  tokens this node made for it, and it for this node.
     """
@@ -91,8 +92,7 @@ class PeerView:
     rtt_s: float | None = None
     bytes_sent: int = 0
     bytes_received: int = 0
-    send_bps: float | None = None
-    receive_bps: float | None = None
+    throughput_bps: float | None = None
     agent: str = ""
     models: tuple[str, ...] = ()
     running: int = 0
@@ -154,7 +154,8 @@ class PingView:
     failure: str = ""
 
 
-async def _no_mesh(peer: str) -> PingView:
+async def no_mesh(peer: str) -> PingView:
+    """`Service.ping` of a node alone."""
     raise InvalidRequest("this node is in no mesh; start it with --share, or with shoal join", "peer")
 
 
@@ -185,4 +186,4 @@ class Service:
     load_adapter: Callable[[str, str], Awaitable[ModelCard]]
     unload_adapter: Callable[[str], Awaitable[None]]
     mesh: Callable[[], MeshView | None] = lambda: None
-    ping: Callable[[str], Awaitable[PingView]] = _no_mesh
+    ping: Callable[[str], Awaitable[PingView]] = no_mesh

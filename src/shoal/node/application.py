@@ -7,7 +7,22 @@ from typing import Annotated
 import typer
 
 from shoal import __version__
-from shoal.node.commands import bench, chat, config, doctor, draft, models, run, tune, up
+from shoal.node.commands import (
+    bench,
+    chat,
+    config,
+    doctor,
+    draft,
+    join,
+    models,
+    peers,
+    ping,
+    relay,
+    run,
+    ticket,
+    tune,
+    up,
+)
 
 app = typer.Typer(
     name="shoal",
@@ -34,7 +49,21 @@ def root(
     # Both are handled before this runs: --version by its callback, --debug by `main`, anywhere on the line.
 
 
-for command in (up.up, chat.chat, run.run, bench.bench, tune.tune, doctor.doctor, config.config):
+for command in (
+    up.up,
+    join.join,
+    peers.peers,
+    ping.ping,
+    ping.trace,
+    relay.relay,
+    ticket.ticket,
+    chat.chat,
+    run.run,
+    bench.bench,
+    tune.tune,
+    doctor.doctor,
+    config.config,
+):
     app.command()(command)
 app.add_typer(models.app, name="models")
 app.add_typer(draft.app, name="draft")

@@ -19,6 +19,7 @@ Kernels = Literal["auto", "native", "torch"]
 KvType = Literal["f16", "f32"]
 LogFormat = Literal["text", "json", "off"]
 Route = Literal["auto", "local"]
+ShareWith = Literal["swarm", "public"]
 
 
 NO_MODEL = "none"
@@ -57,6 +58,17 @@ class NodeConfig:
     adapter_loading: bool = False
     log_format: LogFormat = "text"
     otel: bool = False
+    share: bool = False
+    share_with: ShareWith = "swarm"
+    serve_peers: tuple[str, ...] = ()
+    share_price: float = 0.0
+    share_requests: int = 4
+    share_tokens: int = 60_000
+    tickets: tuple[str, ...] = ()
+    mesh_host: str = "0.0.0.0"  # noqa: S104  peers are elsewhere; every link is authenticated, and serving needs consent
+    mesh_port: int | None = None
+    relays: tuple[str, ...] = ()
+    lan: bool = True
     route: Route = "auto"
     upstreams: tuple[tuple[str, str], ...] = ()
     upstream_keys: tuple[tuple[str, str], ...] = ()
@@ -68,12 +80,14 @@ class Option:
     """One field of NodeConfig. `parse` takes a string (environment, flag) or a TOML value; ValueError if unusable.
 
     flag  what it is called on the command line; a list is given there one by one, so its flag is in the singular.
+    off_flag  what turns a switch off; "" for --no- and its name.
     """
 
     name: str
     parse: Callable[[Any], Any]
     help: str
     flag: str
+    off_flag: str = ""
     is_secret: bool = False
 
 
@@ -139,6 +153,29 @@ OPTIONS = (
         "log_format", values.choice("text", "json", "off"), "one line per request: text, json or off", "--log-format"
     ),
     Option("otel", values.boolean, "export OpenTelemetry traces (needs the otel extra)", "--otel"),
+    Option(
+        "share", values.boolean, "let peers use this machine's model; --private is the default", "--share", "--private"
+    ),
+    Option(
+        "share_with",
+        values.choice("swarm", "public"),
+        "who is served: swarm (holders of its ticket) or public (everybody)",
+        "--share-with",
+    ),
+    Option("serve_peers", values.texts, "id of a peer that is served in any case", "--serve-peer"),
+    Option("share_price", values.price, "US dollars asked for a million tokens", "--share-price"),
+    Option("share_requests", values.integer(1, 4096), "requests of one peer at once", "--share-requests"),
+    Option("share_tokens", values.integer(1, 10**12), "tokens a minute for one peer", "--share-tokens"),
+    Option("tickets", values.texts, "ticket of a mesh to join", "--ticket", is_secret=True),
+    Option("mesh_host", values.text, "address to listen on for peers, UDP and TCP; 0.0.0.0 for all", "--mesh-host"),
+    Option(
+        "mesh_port",
+        values.optional(values.integer(0, 65535)),
+        "port for peers, UDP and TCP; 0: any free one; auto: that of last time",
+        "--mesh-port",
+    ),
+    Option("relays", values.texts, "URL of a relay, for peers that cannot connect directly", "--relay"),
+    Option("lan", values.boolean, "find peers of the swarm on the local network", "--lan"),
     Option(
         "route",
         values.choice("auto", "local"),

@@ -80,6 +80,17 @@ def duration(value: Any) -> float:
     return float(seconds)
 
 
+def price(value: Any) -> float:
+    """US dollars, 0 or more."""
+    try:
+        number = float(value) if not isinstance(value, bool) else -1.0
+    except (TypeError, ValueError):
+        number = -1.0
+    if not 0 <= number < 1e9:
+        raise ValueError(f"expected US dollars, 0 or more, found {value!r}")
+    return number
+
+
 def choice(*names: str) -> Callable[[Any], str]:
     def parse(value: Any) -> str:
         if value in names:

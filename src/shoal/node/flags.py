@@ -25,6 +25,10 @@ SERVER = ("host", "port", "max_waiting", "api_keys", "cors_origins", "allowed_ho
           "adapter_loading", "log_format", "otel", "route", "upstreams", "upstream_keys",
           "upstream_prices")  # fmt: skip
 
+MESH = ("share", "share_with", "serve_peers", "share_price", "share_requests", "share_tokens", "tickets", "mesh_host",
+        "mesh_port", "relays", "lan")  # fmt: skip
+"""Options of a node among peers."""
+
 System = Annotated[str | None, typer.Option("--system", help="System prompt.")]
 MaxTokens = Annotated[int | None, typer.Option("--max-tokens", min=1, help="Longest answer, in tokens.")]
 Temperature = Annotated[float, typer.Option("--temperature", min=0.0, max=2.0, help="0 is always the likeliest.")]
@@ -61,7 +65,7 @@ def _parameter(option: Option) -> inspect.Parameter:
     """A flag takes text, for `option.parse` to read; switches and lists are typer's own."""
     flag, kind, default = option.flag, cast(Any, str | None), cast(Any, None)
     if option.parse is boolean:
-        flag, kind = f"{flag}/--no-{flag[2:]}", bool | None
+        flag, kind = f"{flag}/{option.off_flag or f'--no-{flag[2:]}'}", bool | None
     elif option.parse in (pairs, texts):
         kind, default = list[str], []
     declared = typer.Option(flag, help=option.help, show_default=_default(option))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from shoal.core.clock import Clock
 from shoal.core.errors import BadConfig, ModelNotFound, ShoalError
 from shoal.core.request import Message, Request
 from shoal.core.seams import Generate
-from shoal.core.service import DecisionView, EngineStats, MeshView, ModelCard, Service
+from shoal.core.service import DecisionView, EngineStats, MeshView, ModelCard, PingView, Service, no_mesh
 from shoal.fleet.affinity import Affinity
 from shoal.fleet.health import Health
 from shoal.fleet.provider import Provider
@@ -48,6 +48,7 @@ class Fleet:
     speeds: Speeds = field(default_factory=Speeds)
     peers: Callable[[], Sequence[Provider]] = tuple
     mesh: Callable[[], MeshView | None] = lambda: None
+    ping: Callable[[str], Awaitable[PingView]] = no_mesh
     decided: Callable[[Decision], None] = lambda _: None
     upstreams: dict[str, Provider] = field(default_factory=dict)
     decisions: deque[DecisionView] = field(default_factory=lambda: deque(maxlen=KEPT_DECISIONS))
@@ -71,6 +72,7 @@ class Fleet:
             not_ready=self._not_ready,
             tokenize=self._tokenize,
             mesh=self._view,
+            ping=self.ping,
         )
 
     def _own(self, local: Service) -> Provider:

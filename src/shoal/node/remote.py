@@ -63,6 +63,15 @@ async def first_model(server: Server) -> str:
         exchange.hang_up()
 
 
+async def exchange_json(server: Server, method: str, path: str, body: Mapping[str, Any] | None) -> dict[str, Any]:
+    """One request to the API, `path` behind /v1, and the object it answers."""
+    exchange = await _open(server, method, path, body)
+    try:
+        return _json(await asyncio.to_thread(exchange.response.read))
+    finally:
+        exchange.hang_up()
+
+
 @dataclass(frozen=True, slots=True)
 class Exchange:
     """A request that was sent, and the head of its answer. `link` is kept: http.client forgets it at once."""

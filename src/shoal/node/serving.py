@@ -27,13 +27,32 @@ async def serving(config: NodeConfig) -> AsyncIterator[Service]:
         if config.model != NO_MODEL:
             say(f"loading {config.model}")
             local = (await stack.enter_async_context(compose(config))).service
-        elif not config.upstreams:
+        elif not config.upstreams and not wants_mesh(config):
             raise BadConfig("model", "none, and nobody else to ask: name an upstream or join a mesh")
-        if not config.upstreams and local is not None:
+        if local is not None and not config.upstreams and not wants_mesh(config):
             yield local
             return
         fleet = await stack.enter_async_context(with_upstreams(Fleet(config, SystemClock(), local)))
+        if wants_mesh(config):
+            from shoal.node.meshing import meshing
+
+            mesh = await stack.enter_async_context(meshing(config, fleet, SystemClock()))
+            say(f"in the mesh as {mesh.parts.me.short}, sharing with: {_SHARING[mesh.sharing]}")
+            say(f"others join with: shoal join {mesh.ticket()}")
         yield fleet.service()
+
+
+_SHARING = {
+    "private": "nobody (--share changes that)",
+    "listed": "the peers you named",
+    "swarm": "whoever has the ticket",
+    "public": "everybody",
+}
+
+
+def wants_mesh(config: NodeConfig) -> bool:
+    """Whether anything in the configuration asks for peers."""
+    return config.share or bool(config.tickets or config.serve_peers)
 
 
 def server_config(config: NodeConfig) -> ServerConfig:

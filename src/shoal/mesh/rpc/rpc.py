@@ -141,6 +141,13 @@ class Rpc:
             for session in found
         )  # fmt: skip
 
+    def is_busy(self, link: Link) -> bool:
+        """Whether calls run over this link, or it has not said hello yet."""
+        entry = self._entries.get(id(link))
+        if entry is None:
+            return False
+        return entry.session is None or len(entry.session.asking) + len(entry.session.serving) > 0
+
     async def drain(self, timeout_s: float) -> bool:
         """Answer new calls with Unavailable and wait for those that run; whether all ended in time."""
         self._methods.is_draining = True

@@ -85,6 +85,10 @@ class Switchboard:
         if self.book.add(address, source, self._clock.monotonic()) and address.peer in self._records:
             self._records[address.peer] = records.renewed(self._records[address.peer])
 
+    def adopt(self, link: Link) -> None:
+        """A link somebody made beside the carriers' `accept` and our dials: an arranged meeting."""
+        self._add(link)
+
     def keep(self, peer: PeerId) -> None:
         """Hold a link to this peer: dial, and dial again whenever it is lost."""
         self._kept[peer] = None

@@ -7,18 +7,22 @@ import signal
 
 from shoal.node.config import NO_MODEL, NodeConfig
 from shoal.node.config_sources import Loaded
-from shoal.node.flags import ENGINE, SERVER, configured
+from shoal.node.flags import ENGINE, MESH, SERVER, configured
 from shoal.node.terminal import say
 
 
-@configured(*ENGINE, *SERVER)
+@configured(*ENGINE, *SERVER, *MESH)
 def up(loaded: Loaded) -> None:
     """Serve a model over an OpenAI-compatible API, with a web console. Pulls a known model that is missing."""
+    run(loaded.config)
+
+
+def run(config: NodeConfig) -> None:
+    """Until a signal comes; KeyboardInterrupt if it was Ctrl-C."""
     from shoal.node.fetch import ensure_model
     from shoal.node.serving import trace_to_exporter
     from shoal.server import listen, log_to_stderr
 
-    config = loaded.config
     listen(config.host, config.port).close()  # better now than after a long download
     if config.model != NO_MODEL:
         ensure_model(config)

@@ -1,0 +1,206 @@
+"""The parts of a node's mesh, put together once: carriers, links, calls, membership, directory, NAT."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from ipaddress import IPv6Address, ip_address
+
+from shoal import __version__
+from shoal.core.clock import Clock
+from shoal.core.errors import BadConfig, LocalError, ShoalError, Unreachable, Unsupported
+from shoal.crypto.keys import PrivateKey
+from shoal.mesh.address import Address
+from shoal.mesh.carrier import Carrier, Link, LinkInfo
+from shoal.mesh.dht import Dht
+from shoal.mesh.dht import Ground as DhtGround
+from shoal.mesh.gossip import Gossip
+from shoal.mesh.gossip import Ground as GossipGround
+from shoal.mesh.lan import Lan, Ports, Surroundings
+from shoal.mesh.nat import Introducer, NatService, answer_observe, meet
+from shoal.mesh.nat.introduce import DialTogether
+from shoal.mesh.peer_id import PeerId
+from shoal.mesh.quic import QuicCarrier, QuicConfig
+from shoal.mesh.rpc import Introduction, Rpc
+from shoal.mesh.rpc.rpc import Connect
+from shoal.mesh.switchboard import Switchboard
+from shoal.mesh.tcp import TcpCarrier, TcpOptions, listen_tcp
+
+_log = logging.getLogger(__name__)
+
+MEETINGS = 3
+"""Common peers asked to introduce two that cannot reach each other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How this node listens. `secret` of its private swarm; None: the public mesh."""
+
+    key: PrivateKey = field(repr=False)
+    host: str
+    port: int
+    relays: tuple[str, ...] = ()
+    secret: bytes | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """`quic` and what needs it are None where the library has no wheel."""
+
+    place: Place
+    clock: Clock
+    quic: QuicCarrier | None
+    tcp: TcpCarrier
+    switchboard: Switchboard
+    rpc: Rpc
+    gossip: Gossip
+    dht: Dht
+    lan: Lan
+    nat: NatService | None
+
+    @property
+    def me(self) -> PeerId:
+        return self.switchboard.me
+
+    @property
+    def port(self) -> int:
+        return _port(self.tcp.address().tcp)
+
+    def link_info(self, peer: PeerId) -> LinkInfo | None:
+        """Of the link in use, if there is one."""
+        return next((report.link for report in self.switchboard.snapshot() if report.peer == peer), None)
+
+
+@asynccontextmanager
+async def mesh_parts(place: Place, clock: Clock) -> AsyncIterator[Parts]:
+    """Listening, no more: register methods, then `switchboard.start()`. BadConfig if it cannot listen there."""
+    async with AsyncExitStack() as stack:
+        tcp = await _tcp(place, clock)
+        stack.push_async_callback(tcp.close)
+        quic = await _quic(place, _port(tcp.address().tcp), clock)
+        carriers: tuple[Carrier, ...] = (tcp,)
+        if quic is not None:
+            stack.push_async_callback(quic.close)
+            carriers = (quic, tcp)
+        switchboard = Switchboard(PeerId(place.key.public), carriers, clock)
+        introduction = Introduction(switchboard.me, f"shoal/{__version__}", secret=place.secret)
+        rpc = Rpc(introduction, _connecting(switchboard, quic, lambda: rpc), clock)
+        switchboard.on_link, switchboard.is_busy = rpc.accepted, rpc.is_busy
+        stack.push_async_callback(switchboard.close)
+        stack.push_async_callback(rpc.close)
+        answer_observe(rpc)
+        nat = None
+        if quic is not None:
+            nat = NatService(quic, rpc, clock)
+            introducer = Introducer(
+                rpc, lambda peer: _quic_link(switchboard, peer), _adopting(switchboard, quic), nat.journal, clock
+            )
+            introducer.answer(rpc)
+            stack.push_async_callback(introducer.close)
+        yield Parts(
+            place,
+            clock,
+            quic,
+            tcp,
+            switchboard,
+            rpc,
+            Gossip(GossipGround(rpc, rpc, clock, place.key, switchboard.address, _learning(switchboard, "gossip"))),
+            Dht(DhtGround(rpc, rpc, clock, place.key, switchboard.address, _learning(switchboard, "dht"))),
+            Lan(Surroundings(place.key, clock, lambda: _ports(quic, tcp), _found(switchboard), place.secret or b"")),
+            nat,
+        )
+
+
+def _connecting(switchboard: Switchboard, quic: QuicCarrier | None, rpc: Callable[[], Rpc]) -> Connect:
+    """The switchboard's `link`, and where that fails a meeting arranged by a peer both are connected to."""
+
+    async def connect(peer: PeerId) -> Link:
+        try:
+            return await switchboard.link(peer)
+        except Unreachable as error:
+            if quic is None:
+                raise
+            return await _meet(switchboard, quic, rpc(), peer, error)
+
+    return connect
+
+
+async def _meet(switchboard: Switchboard, quic: QuicCarrier, rpc: Rpc, peer: PeerId, failed: Unreachable) -> Link:
+    steps = list(failed.steps)
+    for common in _meeting_places(switchboard, peer):
+        try:
+            return await meet(rpc, common, peer, _adopting(switchboard, quic))
+        except ShoalError as error:
+            steps.append(f"meet by way of {common.short}: {error}")
+    raise Unreachable(str(failed).partition("; ")[0], tuple(steps)) from failed
+
+
+def _meeting_places(switchboard: Switchboard, peer: PeerId) -> list[PeerId]:
+    links = [report for report in switchboard.snapshot() if report.link is not None and report.peer != peer]
+    direct = [report.peer for report in links if report.link and report.link.carrier == "quic"]
+    return direct[:MEETINGS]
+
+
+def _adopting(switchboard: Switchboard, quic: QuicCarrier) -> DialTogether:
+    async def dial(address: Address, timeout_s: float) -> Link:
+        link = await quic.dial_together(address, timeout_s)
+        switchboard.adopt(link)
+        return link
+
+    return dial
+
+
+def _quic_link(switchboard: Switchboard, peer: PeerId) -> LinkInfo | None:
+    reports = (report for report in switchboard.snapshot() if report.peer == peer)
+    return next((report.link for report in reports if report.link and report.link.carrier == "quic"), None)
+
+
+def _learning(switchboard: Switchboard, source: str) -> Callable[[Address], None]:
+    return lambda address: switchboard.learn(address, source)
+
+
+def _found(switchboard: Switchboard) -> Callable[[Address], None]:
+    def found(address: Address) -> None:
+        switchboard.learn(address, "lan")
+        switchboard.keep(address.peer)
+
+    return found
+
+
+async def _tcp(place: Place, clock: Clock) -> TcpCarrier:
+    try:
+        return await listen_tcp(place.key, TcpOptions(_endpoints(place.host, place.port), clock=clock))
+    except LocalError as error:
+        raise BadConfig("mesh_port", str(error)) from error
+
+
+async def _quic(place: Place, port: int, clock: Clock) -> QuicCarrier | None:
+    bind = _endpoints(place.host, port)[0]
+    try:
+        return await QuicCarrier.start(QuicConfig(place.key, bind, place.relays, clock=clock))
+    except Unsupported as error:
+        if place.relays:
+            raise
+        _log.warning("no hole punching and no relays here: %s", error)
+        return None
+
+
+def _endpoints(host: str, port: int) -> tuple[str, ...]:
+    """For both families where `host` means all addresses."""
+    if host == "0.0.0.0":  # noqa: S104  compared, not bound
+        return (f"{host}:{port}", f"[::]:{port}")
+    try:
+        address = ip_address(host)
+    except ValueError:
+        raise BadConfig("mesh_host", f"expected an IP address, found {host!r}") from None
+    return (f"[{host}]:{port}" if isinstance(address, IPv6Address) else f"{host}:{port}",)
+
+
+def _ports(quic: QuicCarrier | None, tcp: TcpCarrier) -> Ports:
+    return Ports(_port(quic.bound()) if quic is not None else 0, _port(tcp.address().tcp))
+
+
+def _port(endpoints: tuple[str, ...]) -> int:
+    return int(endpoints[0].rpartition(":")[2]) if endpoints else 0

@@ -1,0 +1,273 @@
+"""A node in its mesh: joins, tells its load, serves peers within limits, and knows who can answer what."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import logging
+from collections.abc import AsyncIterator, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from shoal.core.clock import Clock
+from shoal.core.errors import BadConfig, InvalidRequest, ShoalError
+from shoal.core.service import MeshView, PingView
+from shoal.fleet.accounts import Accounts, Limits
+from shoal.fleet.neighbours import Neighbours, Sighting
+from shoal.fleet.provider import Provider
+from shoal.fleet.sharing import Sharing
+from shoal.mesh.address import Address
+from shoal.mesh.calls import CallOptions, Incoming
+from shoal.mesh.gossip import Load
+from shoal.mesh.nat.natpmp import default_gateway
+from shoal.mesh.peer_id import PeerId
+from shoal.mesh.ticket import Ticket, parse_ticket
+from shoal.node.config import NodeConfig
+from shoal.node.fleet import Fleet
+from shoal.node.mesh_home import MeshHome
+from shoal.node.mesh_parts import Parts, Place, mesh_parts
+from shoal.node.mesh_view import mesh_view, peer_view
+
+_log = logging.getLogger(__name__)
+
+LOAD_S = 0.5
+"""Between two looks at the own load; it is told when it changed."""
+REJOIN_S = 5.0
+SAVE_S = 60.0
+PINGS = 4
+PING = "node.ping"
+MICROCENTS_PER_KTOK = 1e5
+"""US dollars for a million tokens in the unit of load records."""
+
+
+@dataclass(slots=True)
+class Mesh:
+    """A node's running mesh."""
+
+    config: NodeConfig
+    clock: Clock
+    parts: Parts
+    accounts: Accounts
+    neighbours: Neighbours
+    seeds: tuple[Address, ...]
+
+    def providers(self) -> Sequence[Provider]:
+        return self.neighbours.providers()
+
+    def view(self) -> MeshView:
+        return mesh_view(self.parts, self.accounts, self.neighbours, self.sharing)
+
+    @property
+    def sharing(self) -> str:
+        return self.accounts.limits.sharing
+
+    def ticket(self) -> Ticket:
+        """What another machine joins with."""
+        return Ticket((self.parts.switchboard.address(),), secret=self.parts.place.secret)
+
+    async def ping(self, text: str) -> PingView:
+        """Round trips to a peer, connecting first where needed; never raises for what the network does."""
+        peer = self._known(text)
+        rtts, failure = [], ""
+        try:
+            for _ in range(PINGS):
+                began = self.clock.monotonic()
+                await self.parts.rpc.call(peer, PING, b"", CallOptions(timeout_s=10.0))
+                rtts.append(self.clock.monotonic() - began)
+        except ShoalError as error:
+            failure = str(error)
+        return PingView(peer_view(peer, self.parts, self.accounts, self.neighbours), tuple(rtts), failure)
+
+    def _known(self, text: str) -> PeerId:
+        """A peer by its id, or by the beginning of it where that names one peer only."""
+        known = {report.peer for report in self.parts.switchboard.snapshot()}
+        known |= {member.peer for member in self.parts.gossip.members()}
+        found = [peer for peer in known if str(peer).startswith(text)]
+        if len(found) == 1:
+            return found[0]
+        if len(found) > 1:
+            raise InvalidRequest(f"{len(found)} peers begin with {text!r}; write more of it", "peer")
+        return PeerId.parse(text)
+
+    # ---- loops ------------------------------------------------------------------------------------------
+
+    async def join(self) -> None:
+        """Find the others, and again whenever nobody is left."""
+        switchboard, gossip = self.parts.switchboard, self.parts.gossip
+        for seed in self.seeds:
+            switchboard.learn(seed, "ticket")
+        while True:
+            if len([member for member in gossip.members() if member.is_present]) < 2:
+                found = [report.peer for report in switchboard.snapshot() if report.link is not None]
+                peers = [seed.peer for seed in self.seeds if seed.peer != self.parts.me]
+                if await gossip.join([*found, *peers]) > 1:
+                    await self._enter_dht()
+            await self.clock.sleep(REJOIN_S if self._is_alone() else 6 * REJOIN_S)
+
+    def _is_alone(self) -> bool:
+        return all(not member.is_present or member.peer == self.parts.me for member in self.parts.gossip.members())
+
+    async def _enter_dht(self) -> None:
+        members = [member.statement.address for member in self.parts.gossip.members() if member.is_present]
+        others = [address for address in members if address.peer != self.parts.me][:8]
+        with contextlib.suppress(ShoalError):
+            await self.parts.dht.bootstrap(others)
+            await self.parts.dht.announce()
+
+    async def tell_load(self, fleet: Fleet) -> None:
+        """Say how busy this node is whenever that changed."""
+        told: Load | None = None
+        while True:
+            load = self._load(fleet)
+            if load != told:
+                self.parts.gossip.set_load(load)
+                told = load
+            await self.clock.sleep(LOAD_S)
+
+    def _load(self, fleet: Fleet) -> Load:
+        if fleet.local is None or self.sharing == "private":
+            return Load()
+        stats, cards = fleet.local.stats(), fleet.local.models()
+        names = hashlib.sha256("\n".join(sorted(card.id for card in cards)).encode()).digest()[:8]
+        return Load(
+            stats.num_waiting,
+            stats.num_running,
+            fleet.speeds.stream_tps or 0.0,
+            names,
+            int(self.config.share_price * MICROCENTS_PER_KTOK),
+        )
+
+    async def observe(self) -> None:
+        """Learn from public peers how this node looks from outside."""
+        nat = self.parts.nat
+        if nat is not None:
+            await nat.run(self._observers, default_gateway() if self.config.mesh_host == "0.0.0.0" else None)  # noqa: S104
+
+    async def _observers(self) -> tuple[PeerId, ...]:
+        while not (found := [r.peer for r in self.parts.switchboard.snapshot() if r.link and r.link.carrier == "quic"]):
+            await self.clock.sleep(1.0)
+        return tuple(found)
+
+    async def save(self, home: MeshHome) -> None:
+        """Keep on disk where to begin next time, and the ticket as it is now."""
+        while True:
+            home.save_ticket(self.ticket())
+            others = [member.statement.address for member in self.parts.gossip.members() if member.is_present]
+            known = [address for address in others if address.peer != self.parts.me]
+            home.save_peers(known, self.parts.place.secret)
+            await self.clock.sleep(SAVE_S)
+
+
+@asynccontextmanager
+async def meshing(config: NodeConfig, fleet: Fleet, clock: Clock) -> AsyncIterator[Mesh]:
+    """Join the mesh of `config`; `fleet` asks it and answers for it. BadConfig, InvalidRequest (a bad ticket)."""
+    home = MeshHome(config.home)
+    tickets = [parse_ticket(text, clock.wall()) for text in config.tickets]
+    secret = _secret(config, home, tickets)
+    key = home.identity().key
+    async with _listening(config, home, Place(key, config.mesh_host, 0, config.relays, secret), clock) as parts:
+        home.save_port(parts.port)
+        accounts = Accounts(_limits(config))
+        neighbours = Neighbours(parts.rpc, clock, accounts, lambda: _seen(parts), lambda peer: _rtt_s(parts, peer))
+        seeds = (*(address for ticket in tickets for address in ticket.bootstrap), *home.peers(secret, clock.wall()))
+        mesh = Mesh(config, clock, parts, accounts, neighbours, tuple(dict.fromkeys(seeds)))
+        _register(mesh, fleet, secret)
+        fleet.peers, fleet.mesh, fleet.ping = mesh.providers, mesh.view, mesh.ping
+        parts.switchboard.start()
+        loops = [mesh.join(), mesh.tell_load(fleet), mesh.observe(), mesh.save(home), neighbours.run()]
+        loops += [parts.gossip.run(), parts.dht.run(), *([parts.lan.run()] if config.lan else [])]
+        async with _running(loops):
+            yield mesh
+            await parts.gossip.leave()
+        home.forget_ticket()
+
+
+def _secret(config: NodeConfig, home: MeshHome, tickets: list[Ticket]) -> bytes | None:
+    """The tickets' swarm; without a ticket our own, unless this node shares with everybody."""
+    secrets = {ticket.secret for ticket in tickets}
+    if len(secrets) > 1:
+        raise BadConfig("tickets", "these tickets are of different swarms; a node is in one")
+    if secrets:
+        return secrets.pop()
+    return None if config.share_with == "public" else home.own_secret()
+
+
+@asynccontextmanager
+async def _listening(config: NodeConfig, home: MeshHome, place: Place, clock: Clock) -> AsyncIterator[Parts]:
+    """At the port that was asked for, or at last time's where it is still free, or at any."""
+    wished = home.port() if config.mesh_port is None else config.mesh_port
+    for port in dict.fromkeys((wished, 0) if config.mesh_port is None else (wished,)):
+        manager = mesh_parts(Place(place.key, place.host, port, place.relays, place.secret), clock)
+        try:
+            parts = await manager.__aenter__()
+        except BadConfig:
+            if port and config.mesh_port is None:
+                continue
+            raise
+        try:
+            yield parts
+        finally:
+            await manager.__aexit__(None, None, None)
+        return
+
+
+def _limits(config: NodeConfig) -> Limits:
+    listed = frozenset(PeerId.parse(text) for text in config.serve_peers)
+    sharing = config.share_with if config.share else "listed" if listed else "private"
+    total = max(1, config.max_running // 2)
+    return Limits(sharing, listed, min(config.share_requests, total), total, float(config.share_tokens))
+
+
+def _register(mesh: Mesh, fleet: Fleet, secret: bytes | None) -> None:
+    async def answer_ping(incoming: Incoming, body: memoryview) -> bytes:
+        return b""
+
+    mesh.parts.rpc.unary(PING, answer_ping)
+    generate, local = fleet.own_generate(), fleet.local
+    if generate is None or local is None:
+        return
+    sharing = Sharing(
+        generate,
+        local.models,
+        mesh.accounts,
+        lambda peer: secret is not None,  # whoever gets as far as a call has proven the swarm's secret
+        mesh.clock,
+        mesh.config.share_price,
+        lambda: fleet.speeds.load(local.stats()),
+    )
+    sharing.register(mesh.parts.rpc)
+
+
+def _seen(parts: Parts) -> list[Sighting]:
+    found = []
+    for member in parts.gossip.members():
+        if member.peer != parts.me and parts.gossip.is_usable(member.peer):
+            load = member.statement.load
+            found.append(Sighting(member.peer, load.running, load.queue, load.models))
+    return found
+
+
+def _rtt_s(parts: Parts, peer: PeerId) -> float:
+    info = parts.link_info(peer)
+    return 0.0 if info is None or info.rtt_s is None else info.rtt_s
+
+
+@asynccontextmanager
+async def _running(loops: list[Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
+    """All of them for as long as this is open. One that fails is logged: the node goes on without it."""
+
+    async def guarded(loop: Coroutine[Any, Any, None]) -> None:
+        try:
+            await loop
+        except Exception:
+            _log.exception("a loop of the mesh ended")
+
+    tasks = [asyncio.create_task(guarded(loop)) for loop in loops]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
