@@ -9,13 +9,16 @@ import asyncio
 import heapq
 import itertools
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from shoal.mesh.carrier import Bytes, Link, Stream
 from shoal.mesh.rpc.limits import BULK_STREAMS
 
 BULK_PRIORITY = -1
 """Of the carrier's stream; the lane's is 1."""
+
+
+FIRST_BYTES = 64 * 2**10
 
 
 class BulkSender:
@@ -34,9 +37,8 @@ class BulkSender:
         stream: Stream | None = None
         try:
             stream = self._idle.pop() if self._idle else await self._link.open(BULK_PRIORITY)
-            await stream.write(head)
-            for buffer in buffers:
-                await stream.write(buffer)
+            for piece in _pieces(head, buffers):
+                await stream.write(piece)
         except BaseException:
             if stream is not None:
                 stream.reset()
@@ -67,6 +69,19 @@ class BulkSender:
             if not future.done():
                 self._busy += 1
                 future.set_result(None)
+
+
+def _pieces(head: bytes, buffers: Sequence[Bytes]) -> Iterator[Bytes]:
+    """`head` and the start of the first large buffer as one, since a write costs as much as FIRST_BYTES copied."""
+    start = [head]
+    for index, buffer in enumerate(buffers):
+        if len(buffer) > FIRST_BYTES:
+            yield b"".join((*start, memoryview(buffer)[:FIRST_BYTES]))
+            yield memoryview(buffer)[FIRST_BYTES:]
+            yield from buffers[index + 1 :]
+            return
+        start.append(bytes(buffer))
+    yield b"".join(start)
 
 
 class Budget:

@@ -118,6 +118,7 @@ class Session:
             if self._lane.queued > LANE_FLOOD_BYTES:
                 raise PeerFault(f"expected a peer that reads its answers, found {self._lane.queued} bytes unread")
             data = await self._stream.read(LANE_READ)
+            self._lane.begin_turn()
             if not data:
                 raise LinkClosed("the other side has stopped talking")
 
