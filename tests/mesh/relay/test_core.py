@@ -97,7 +97,7 @@ def test_closing_tells_everybody() -> None:
 
 
 def test_a_bucket_is_fair_over_time_and_time_never_runs_backwards() -> None:
-    bucket = Bucket(10.0, since=0.0)
+    bucket = Bucket(10.0, 20.0, since=0.0)
     assert bucket.take(20, 0.0)
     assert not bucket.take(1, 0.0)
     assert not bucket.take(1, -100.0)

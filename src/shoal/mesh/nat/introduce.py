@@ -37,6 +37,9 @@ ASKS_PER_MINUTE = 30.0
 DIALS_PER_MINUTE = 60.0
 """Dials others may cause here, all together."""
 
+BURST = 10.0
+"""Of either at once, after a silence."""
+
 MAX_PEERS = 4096
 DIAL_S = 5.0
 
@@ -52,7 +55,7 @@ class Introducer:
         self._caller, self._link_of, self._dial = caller, link_of, dial
         self._journal, self._clock = journal, clock
         self._budgets: dict[PeerId, Bucket] = {}
-        self._dials = Bucket(DIALS_PER_MINUTE / 60, clock.monotonic())
+        self._dials = Bucket(DIALS_PER_MINUTE / 60, BURST, clock.monotonic())
         self._dialing: dict[PeerId, asyncio.Task[None]] = {}
 
     def answer(self, answering: Answering) -> None:
@@ -82,7 +85,7 @@ class Introducer:
         now = self._clock.monotonic()
         if len(self._budgets) >= MAX_PEERS and peer not in self._budgets:
             del self._budgets[next(iter(self._budgets))]
-        if not self._budgets.setdefault(peer, Bucket(ASKS_PER_MINUTE / 60, now)).take(1, now):
+        if not self._budgets.setdefault(peer, Bucket(ASKS_PER_MINUTE / 60, BURST, now)).take(1, now):
             raise Overloaded(f"too many introductions for peer {peer.short}", 60 / ASKS_PER_MINUTE)
 
     # ---- C

@@ -16,6 +16,7 @@ from shoal.mesh.address import MAX_HINTS, Address
 from shoal.mesh.peer_id import PeerId
 from shoal.mesh.quic import binding, failures
 from shoal.mesh.quic.dial import Attempt, Plan, explain, is_relay_url, plan
+from shoal.mesh.quic.failover import RelayWatch, relay_record
 from shoal.mesh.quic.inbox import Inbox
 from shoal.mesh.quic.link import Origin, QuicLink
 
@@ -66,6 +67,8 @@ class QuicCarrier:
         self._withdrawn: set[str] = set()
         self._is_closed = False
         self._listening = asyncio.create_task(self._listen())
+        watch = RelayWatch(endpoint, iroh, config, self._relay_lost)
+        self._watching = asyncio.create_task(watch.run()) if config.relays else None
 
     @classmethod
     async def start(cls, config: QuicConfig) -> Self:
@@ -213,6 +216,11 @@ class QuicCarrier:
         link.when_ended(lambda: self._links.discard(link))
         return link
 
+    async def _relay_lost(self, url: str) -> None:
+        """End the links that went through a relay that no longer answers."""
+        stale = [link for link in self._links if link.info().path == "relayed" and link.info().remote == url]
+        await asyncio.gather(*(link.close(f"relay {url} fell silent") for link in stale))
+
     # ---- the end
 
     async def close(self) -> None:
@@ -220,6 +228,9 @@ class QuicCarrier:
             return
         self._is_closed = True
         self._inbox.end(LinkClosed("the quic carrier is closed"))
+        if self._watching is not None:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
         await asyncio.gather(*(link.close("the node is stopping") for link in list(self._links)))
         await self._endpoint.close()
         await asyncio.gather(self._listening, *self._handshakes, return_exceptions=True)
@@ -232,9 +243,7 @@ def _options(iroh: Any, config: QuicConfig) -> Any:
         for url in config.relays:
             if not is_relay_url(url):
                 raise BadConfig("relays", f"expected http:// or https:// and a host, found {url!r}")
-            # without quic_port: address discovery at the relay needs a public certificate; observers replace it,
-            # and waiting for it costs 3 s
-            relays.insert(iroh.RelayConfig(url=url, quic_port=None, auth_token=config.relay_token))
+            relays.insert(relay_record(iroh, url, config.relay_token))
         mode = iroh.RelayMode.custom(relays)
     return iroh.EndpointOptions(
         preset=iroh.preset_minimal(), bind_addr=config.bind, secret_key=config.key.seed, alpns=[ALPN], relay_mode=mode

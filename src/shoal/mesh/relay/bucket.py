@@ -1,10 +1,8 @@
-"""A token bucket: `rate` per second on average, bursts up to two seconds' worth."""
+"""A token bucket: `rate` per second on average, at most `burst` at once."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-
-BURST_S = 2.0
 
 
 @dataclass(slots=True)
@@ -12,15 +10,16 @@ class Bucket:
     """Starts full at `since`."""
 
     rate: float
+    burst: float
     since: float
     tokens: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self.tokens = self.rate * BURST_S
+        self.tokens = self.burst
 
     def take(self, amount: float, now: float) -> bool:
         """Whether `amount` was there at `now`; it is gone then. Time that goes back adds nothing."""
-        self.tokens = min(self.rate * BURST_S, self.tokens + self.rate * max(0.0, now - self.since))
+        self.tokens = min(self.burst, self.tokens + self.rate * max(0.0, now - self.since))
         self.since = max(self.since, now)
         if self.tokens < amount:
             return False

@@ -16,6 +16,9 @@ from shoal.mesh.relay import frames
 from shoal.mesh.relay.bucket import Bucket
 from shoal.mesh.relay.config import RelayLimits
 
+BURST_S = 2.0
+"""Seconds of its rate a client that was silent may send at once."""
+
 Dropped = Literal["receiver not here", "receiver too slow", "too many bytes", "too many frames"]
 
 
@@ -83,7 +86,8 @@ class Relay:
         """A client has proven `key` on a new session."""
         actions = self._replace(self._by_key.get(key))
         limits = self.limits
-        client = Client(session, key, speaks_v2, Bucket(limits.bytes_per_s, now), Bucket(limits.frames_per_s, now))
+        bytes_in, frames_in = (Bucket(rate, BURST_S * rate, now) for rate in (limits.bytes_per_s, limits.frames_per_s))
+        client = Client(session, key, speaks_v2, bytes_in, frames_in)
         self._sessions[session] = self._by_key[key] = client
         return actions
 
