@@ -8,13 +8,16 @@ What this does not protect against: a grammar that is merely slow within its bud
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
-from llguidance import LLMatcher, LLParserLimits, LLTokenizer
 
 from shoal.core.errors import InvalidRequest, LocalError, Unsupported
 from shoal.core.request import Constraint
 from shoal.models.tokenizer import Tokenizer
+
+if TYPE_CHECKING:
+    from llguidance import LLMatcher
 
 MAX_GRAMMARS = 64
 """Compiled grammars kept, the latest used; one takes tens of kilobytes, seldom megabytes."""
@@ -44,6 +47,8 @@ class Grammars:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         """Takes about 0.1 s per 50,000 tokens. Unsupported for a model that cannot end its output."""
+        from llguidance import LLTokenizer  # here and below: what most servers never use need not delay their start
+
         if not tokenizer.eos_ids:
             raise Unsupported("this model has no end token, so no constraint could ever end; use a model that has one")
         self._tokenizer = LLTokenizer(_Vocabulary(tokenizer), eos_token=sorted(tokenizer.eos_ids))
@@ -64,6 +69,8 @@ class Grammars:
 
     def _compile(self, constraint: Constraint) -> LLMatcher:
         """A matcher never moved from the beginning, its first mask computed. ValueError in llguidance's words."""
+        from llguidance import LLMatcher, LLParserLimits
+
         if len(constraint.value) > MAX_SOURCE_CHARS:
             raise ValueError(f"expected at most {MAX_SOURCE_CHARS} characters, found {len(constraint.value)}")
         matcher = LLMatcher(self._tokenizer, _grammar(constraint), log_level=0, limits=LLParserLimits(**LIMITS))
@@ -153,6 +160,8 @@ class _Vocabulary:
 
 
 def _grammar(constraint: Constraint) -> str:
+    from llguidance import LLMatcher
+
     match constraint.kind:
         case "json_schema":
             schema = "{}" if constraint.value.strip() == "true" else constraint.value  # which takes no options

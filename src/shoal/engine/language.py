@@ -28,8 +28,8 @@ class Language:
 
     @cached_property
     def longest_token(self) -> int:
-        """Bytes of the longest token: so many characters at most become one."""
-        return max(len(self.tokenizer.token_bytes(token)) for token in range(self.tokenizer.vocab_size))
+        """Bytes of the longest token, or a few more: so many characters at most become one."""
+        return max(len(text.encode("utf-8", "replace")) for text in self.tokenizer.vocabulary.texts)
 
     def prompt(self, request: Request) -> list[int]:
         """Token ids of messages (with template and tools), of text, or those given. InvalidRequest as they raise."""

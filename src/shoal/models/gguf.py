@@ -65,6 +65,9 @@ def read_gguf(path: str | Path) -> GgufFile:
     return GgufFile(Path(path), metadata, tensors, len(cursor.data))
 
 
+_LENGTH = struct.Struct("<Q")
+
+
 class _Cursor:
     """A position in the file; every read checks that the bytes are there."""
 
@@ -90,12 +93,28 @@ class _Cursor:
         return int(struct.unpack_from(f"<{code}", self.view, self.need(struct.calcsize(code), field))[0])
 
     def text(self, field: str) -> str:
-        size = self.integer("Q", f"{field} length")
-        start = self.need(size, field)
+        return self.texts(1, field)[0]
+
+    def texts(self, count: int, field: str) -> list[str]:
+        """`count` strings, each behind its length. A vocabulary has 100,000: so no call for each."""
+        view, size_of, position, found = self.view, _LENGTH.unpack_from, self.position, list[str]()
+        limit = len(self.data)
         try:
-            return str(self.view[start : start + size], "utf-8")
+            for _ in range(count):
+                start = position + 8
+                end = start + size_of(view, position)[0]
+                if end > limit:
+                    self.position = start
+                    self.need(end - start, field)
+                found.append(str(view[start:end], "utf-8"))
+                position = end
         except UnicodeDecodeError as error:
             self.fail(field, "UTF-8 text", error.reason)
+        except struct.error:
+            self.position = position
+            self.need(8, f"{field} length")
+        self.position = position
+        return found
 
 
 def _read_header(cursor: _Cursor) -> tuple[int, int]:
@@ -156,7 +175,7 @@ def _read_array(cursor: _Cursor, field: str, depth: int) -> list[Any]:
     if count > (len(cursor.data) - cursor.position) // smallest:
         cursor.fail(f"{field} length", "as many items as fit the file", count)
     if kind == _STRING:
-        return [cursor.text(field) for _ in range(count)]
+        return cursor.texts(count, field)
     return [_read_array(cursor, field, depth + 1) for _ in range(count)]
 
 

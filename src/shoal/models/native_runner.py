@@ -58,9 +58,10 @@ class NativeRunner:
         library = native.load(self._isa, kernel_cache)
         _check_options(block_size, kv_type, activation_bits)
         check_dimensions(config, library.lanes)
-        self._weights = NativeWeights(checkpoint.weights, library)
+        self._weights = NativeWeights(checkpoint.weights, library, threads or default_threads())
         ops = NativeOps(config, self._weights, min(config.context_length, num_blocks * block_size))
         lowered = lower(ops.recorder, family_forward(config)(ops, config))
+        self._weights.finish()
         self._tables, self._targets = ops.tables, ops.targets
         self._executor = Executor(
             library, lowered,

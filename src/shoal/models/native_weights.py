@@ -1,8 +1,12 @@
-"""A checkpoint's weights in the kernels' layout: each packed once, at its first use, and shared by every later one."""
+"""A checkpoint's weights in the kernels' layout: each packed once, after its first use, and shared by every later one.
+
+Packing runs in threads of its own while the network is recorded, which needs addresses and shapes only.
+"""
 
 from __future__ import annotations
 
 import ctypes
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
@@ -14,10 +18,12 @@ FLOATS = ("F32", "F16", "BF16")
 
 
 class NativeWeights:
-    """Addresses of packed matrices and float32 vectors, kept alive by this object."""
+    """Addresses of packed matrices and float32 vectors, kept alive by this object; good to use after `finish`."""
 
-    def __init__(self, weights: Weights, library: Library) -> None:
+    def __init__(self, weights: Weights, library: Library, threads: int = 1) -> None:
         self._weights, self._library = weights, library
+        self._packers = ThreadPoolExecutor(threads, "shoal-pack")
+        self._packing: list[Future[None]] = []
         self._matrices: dict[str, ctypes.Array[Matrix]] = {}
         self._vectors: dict[str, np.ndarray] = {}
         self._memory: list[np.ndarray] = []
@@ -36,7 +42,7 @@ class NativeWeights:
     def matrix(self, name: str) -> int:
         """Address of the packed matrix, or of the first of a stack's (experts, rows, columns)."""
         if name not in self._matrices:
-            self._matrices[name] = self._pack(self._weights[name])
+            self._matrices[name] = self._begin(self._weights[name])
         return ctypes.addressof(self._matrices[name])
 
     def vector(self, name: str) -> int:
@@ -49,13 +55,22 @@ class NativeWeights:
             self._vectors[name] = memory
         return int(self._vectors[name].ctypes.data)
 
-    def _pack(self, tensor: Tensor) -> ctypes.Array[Matrix]:
+    def finish(self) -> None:
+        """Wait until everything asked for is packed. Unsupported for a shape that its storage cannot have."""
+        self._packers.shutdown()
+        for packing in self._packing:
+            packing.result()
+        self._packing.clear()
+
+    def _begin(self, tensor: Tensor) -> ctypes.Array[Matrix]:
+        matrices = (Matrix * (tensor.shape[0] if len(tensor.shape) == 3 else 1))()
+        self._packing.append(self._packers.submit(self._pack, tensor, matrices))
+        return matrices
+
+    def _pack(self, tensor: Tensor, matrices: ctypes.Array[Matrix]) -> None:
         rows, columns = tensor.shape[-2:]
-        count = tensor.shape[0] if len(tensor.shape) == 3 else 1
         block, width = BLOCK[tensor.storage]
-        data = tensor.data.reshape(count, rows, columns // block * width)
-        matrices = (Matrix * count)()
-        for index in range(count):
+        data = tensor.data.reshape(len(matrices), rows, columns // block * width)
+        for index in range(len(matrices)):
             matrices[index], memory = pack(self._library, tensor.storage, data[index], rows, columns)
             self._memory.append(memory)
-        return matrices

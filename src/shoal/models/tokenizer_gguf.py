@@ -89,7 +89,7 @@ def _strings(metadata: Mapping[str, Any], name: str) -> tuple[str, ...]:
     value = metadata.get(_PREFIX + name)
     if not isinstance(value, Sequence) or isinstance(value, str) or (not value and name != "merges"):
         raise _bad(name, "a list of strings", type(value).__name__)
-    if not all(isinstance(item, str) for item in value):
+    if not set(map(type, value)) <= {str}:
         raise _bad(name, "a list of strings", "other items in it")
     return tuple(value)
 
@@ -112,7 +112,7 @@ def _numbers(metadata: Mapping[str, Any], name: str, count: int, default: float)
 
 def _read_bpe(fields: _Fields) -> tuple[Vocabulary, Encoders]:
     cut = cut_named(fields.get("pre") or "default")
-    merges = [_pair(merge) for merge in _strings(fields.metadata, "merges")]
+    merges = list(map(_pair, _strings(fields.metadata, "merges")))
     steps = [pre_tokenizers.Split(Regex(split), "isolated") for split in cut.splits]
 
     def build(ids: Iterable[int], merges: list[tuple[str, str]]) -> Tokenizer:
@@ -179,7 +179,11 @@ def _encoders(fields: _Fields, build: _Build, merges: list[tuple[str, str]]) -> 
     """The plain encoder lacks control tokens and the merges that would spell one."""
     control = {fields.texts[token] for token in fields.of_type(CONTROL)}
     allowed = [token for token, kind in enumerate(fields.types) if kind != CONTROL]
-    harmless = [(left, right) for left, right in merges if not control & {left, right, left + right}]
+    harmless = [
+        (left, right)
+        for left, right in merges
+        if left not in control and right not in control and left + right not in control
+    ]
     plain = build(allowed, harmless)
     plain.add_tokens(_added(fields, USER_DEFINED))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,9 +55,15 @@ async def compose(config: NodeConfig) -> AsyncIterator[Node]:
 
 def _load(config: NodeConfig, path: Path) -> tuple[Engine, Language, ModelCard]:
     checkpoint = open_checkpoint(path)
-    language = _language(checkpoint)
     options = _runner_options(config)
-    loaded = load_runner(checkpoint, options)
+    with ThreadPoolExecutor(1) as aside:  # weights are packed by C, which leaves the interpreter to the tokenizer
+        loading = aside.submit(load_runner, checkpoint, options)
+        try:
+            language = _language(checkpoint)
+        except BaseException:
+            loading.result().runner.close()
+            raise
+        loaded = loading.result()
     name = _model_name(config.model)
     scheduler = SchedulerConfig(
         block_size=loaded.runner.block_size,

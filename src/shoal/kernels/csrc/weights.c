@@ -127,6 +127,27 @@ static float pack_scale(int storage, const uint8_t *src, int rows, int columns) 
   return exp2f(floorf(log2f(largest)) - 8);
 }
 
+// The files' own bytes in another order, where they are what `pack_block` would make of them: the common formats.
+static int pack_block_quickly(int storage, const uint8_t *src, size_t stride, int valid, int block, uint8_t *out) {
+  if (valid < LANES || (storage != S_Q4_1 && storage != S_Q4_0 && storage != S_Q8_0)) return 0;
+  int width = STORAGE[storage].bytes, head = storage == S_Q4_1 ? 4 : 2, words = storage == S_Q8_0 ? 8 : 4;
+  uint16_t *d = (uint16_t *)out, *m = d + LANES;
+  uint8_t *q = out + PACK_BYTES[STORAGE[storage].pack] - 4 * words * LANES;
+  for (int r = 0; r < LANES; r++) {
+    const uint8_t *p = src + (size_t)r * stride + (size_t)block * width;
+    memcpy(d + r, p, 2);
+    if (storage == S_Q4_1) memcpy(m + r, p + 2, 2);
+    if (storage == S_Q4_0) m[r] = float_to_half(-8 * half_to_float(d[r]));
+    for (int t = 0; t < words; t++) {
+      uint32_t word;
+      memcpy(&word, p + head + 4 * t, 4);
+      if (storage == S_Q8_0 && BIAS8) word ^= 0x80808080u;  // adds 128 to each byte
+      memcpy(q + 4 * LANES * t + 4 * r, &word, 4);
+    }
+  }
+  return 1;
+}
+
 static void pack_block(int pack, int storage, const uint8_t *src, size_t stride, int valid, int block, float inverse, uint8_t *out) {
   uint16_t *d = (uint16_t *)out, *m = d + LANES;
   uint8_t *q = out + PACK_BYTES[pack] - (pack == P4 ? 16 : 32) * LANES;
@@ -164,7 +185,8 @@ int shoal_pack(int storage, const uint8_t *src, int rows, int columns, uint8_t *
     const uint8_t *from = src + (size_t)group * LANES * stride;
     if (pack < PF32) {
       for (int b = 0; b < columns / 32; b++)
-        pack_block(pack, storage, from, stride, valid, b, 1 / scale, dst + (size_t)b * PACK_BYTES[pack]);
+        if (!pack_block_quickly(storage, from, stride, valid, b, dst + (size_t)b * PACK_BYTES[pack]))
+          pack_block(pack, storage, from, stride, valid, b, 1 / scale, dst + (size_t)b * PACK_BYTES[pack]);
       continue;
     }
     memset(dst, 0, step);
