@@ -6,8 +6,8 @@
 announcement, which only those with the secret can recognise. The public swarm's secret is empty.
 
 What this does not protect against: an eavesdropper of the LAN learns that a peer of this id runs here; a secret that
-can be guessed can be tested against a recorded tag (secrets of tickets are 32 random bytes); somebody on the LAN can repeat
-an announcement from another address for ten minutes, which sends a dial astray, no more: the link proves who answers.
+can be guessed can be tested against a recorded tag (those of tickets are 32 random bytes); somebody on the LAN can
+repeat an announcement from another address for ten minutes: a dial goes astray, no more, for a link proves its peer.
 """
 
 from __future__ import annotations
