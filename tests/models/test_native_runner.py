@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from shoal.core.errors import BadConfig, LocalError, Unsupported
+from shoal.kernels.executor import KvType
 from shoal.models.config import Family
 from shoal.models.forced import Forced, forced_logits, make_batch
 from shoal.models.native_runner import NativeRunner
@@ -35,13 +36,13 @@ def test_logits_equal_torch_within_float32(family: Family) -> None:
     runner.close()
 
 
-@pytest.mark.parametrize("storage", ["F32", "Q8_0", "Q4_1"])
+@pytest.mark.parametrize(("storage", "kv_type"), [("F32", "int8"), ("Q8_0", "f16"), ("Q4_1", "f32")])
 @pytest.mark.parametrize("family", ["llama", "gemma3", "qwen3moe"])
-def test_logits_are_the_same_bits_however_the_work_is_cut(family: Family, storage: str) -> None:
+def test_logits_are_the_same_bits_however_the_work_is_cut(family: Family, storage: str, kv_type: KvType) -> None:
     """Alone or together, whole or in chunks, one thread or two, one instruction set: the same logits exactly."""
     checkpoint = tiny_checkpoint(family, storage=storage)  # type: ignore[arg-type]
     sequences = _sequences(checkpoint.config.vocab_size, seed=1)
-    one, two = (NativeRunner(checkpoint, num_blocks=16, threads=threads) for threads in (1, 2))
+    one, two = (NativeRunner(checkpoint, num_blocks=16, kv_type=kv_type, threads=threads) for threads in (1, 2))
     together = forced_logits(two, sequences)
     chunked = forced_logits(one, sequences, CHUNKS, seed=5)
     for sequence, whole, parts in zip(sequences, together, chunked, strict=True):
@@ -86,6 +87,21 @@ def test_without_a_tap_there_are_no_rows() -> None:
     forced_logits(runner, [[1, 2, 3]])
     assert runner.taps().shape == (0, 64)
     runner.close()
+
+
+def test_an_int8_cache_takes_half_the_memory_and_stays_near_the_float_one() -> None:
+    checkpoint = tiny_checkpoint("llama", storage="Q8_0")
+    sequences = _sequences(checkpoint.config.vocab_size, seed=3)
+    logits, sizes = [], []
+    for kv_type in ("f32", "f16", "int8"):
+        runner = NativeRunner(checkpoint, num_blocks=16, kv_type=kv_type, activation_bits=16)
+        logits.append(np.concatenate(forced_logits(runner, sequences)).astype(np.float64))
+        sizes.append(runner.approximation.pair_bytes)
+        runner.close()
+    dim = checkpoint.config.head_dim
+    assert sizes == [sizes[0], sizes[0] // 2, sizes[0] * (dim + 4) // (4 * dim)]
+    p, _, q = (x - np.log(np.exp(x).sum(1, keepdims=True)) for x in logits)
+    assert 0 < (np.exp(p) * (p - q)).sum(1).mean() < 1e-3
 
 
 def test_weights_take_little_more_memory_than_their_file() -> None:

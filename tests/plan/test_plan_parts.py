@@ -35,6 +35,8 @@ def test_knobs_are_the_tunable_ones_their_default_among_their_values() -> None:
     assert [knob.name for knob in knobs(1, ("a.gguf",), fixed={"kv_type"})] == [
         "block_size", "max_batch_tokens", "max_running", "activation_bits", "prefix_cache", "draft"
     ]  # fmt: skip
+    widened = {knob.name: knob.values for knob in knobs(4, ("a.gguf",), kv_types=("int8",))}
+    assert widened["kv_type"] == ("f16", "f32", "int8")
     with pytest.raises(BadConfig, match="at least one option left"):
         knobs(1, ("a.gguf",), TUNABLE)
 

@@ -43,7 +43,7 @@ class RunnerOptions:
     threads: int | None = None
     context_length: int | None = None
     block_size: int = 16
-    kv_type: Literal["f16", "f32"] | None = None
+    kv_type: Literal["f32", "f16", "int8"] | None = None
     activation_bits: Literal[8, 16] | None = None
     kv_memory: int | None = None
     max_running: int = 32
@@ -86,9 +86,12 @@ def context_length(config: ModelConfig, wanted: int | None) -> int:
     return wanted
 
 
-def num_blocks(config: ModelConfig, options: RunnerOptions, context: int, element_bytes: int) -> int:
-    """Blocks of the cache. BadConfig where `kv_memory` does not hold a single context."""
-    per_token = 2 * config.num_layers * config.num_kv_heads * config.head_dim * element_bytes
+def num_blocks(config: ModelConfig, options: RunnerOptions, context: int, head_bytes: int) -> int:
+    """Blocks of the cache. BadConfig where `kv_memory` does not hold a single context.
+
+    head_bytes  of the key, or the value, of one position and head.
+    """
+    per_token = 2 * config.num_layers * config.num_kv_heads * head_bytes
     per_block = per_token * options.block_size
     one_context = -(-context // options.block_size)
     if options.kv_memory is not None:
@@ -116,13 +119,13 @@ def find_device(options: RunnerOptions) -> str:
 
 
 def _native(checkpoint: Checkpoint, options: RunnerOptions, context: int) -> Loaded:
+    from shoal.kernels.executor import head_bytes
     from shoal.models.native_runner import NativeRunner
 
     kv_type = options.kv_type or "f16"
-    element_bytes = 2 if kv_type == "f16" else 4
     runner = NativeRunner(
         checkpoint,
-        num_blocks=num_blocks(checkpoint.config, options, context, element_bytes),
+        num_blocks=num_blocks(checkpoint.config, options, context, head_bytes(kv_type, checkpoint.config.head_dim)),
         block_size=options.block_size,
         threads=options.threads,
         kv_type=kv_type,
@@ -149,7 +152,7 @@ def _torch(checkpoint: Checkpoint, options: RunnerOptions, device: str, context:
         checkpoint,
         device=device,
         block_size=options.block_size,
-        num_blocks=num_blocks(checkpoint.config, options, context, element_bytes),
+        num_blocks=num_blocks(checkpoint.config, options, context, element_bytes * checkpoint.config.head_dim),
         max_adapters=options.max_adapters,
     )
     return Loaded(runner, context, device, "torch")

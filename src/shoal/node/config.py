@@ -16,7 +16,7 @@ from shoal.node import config_values as values
 
 Device = Literal["auto", "cpu", "cuda"]
 Kernels = Literal["auto", "native", "torch"]
-KvType = Literal["f16", "f32"]
+KvType = Literal["f32", "f16", "int8"]
 LogFormat = Literal["text", "json", "off"]
 Route = Literal["auto", "local"]
 ShareWith = Literal["swarm", "public"]
@@ -106,7 +106,10 @@ OPTIONS = (
     ),
     Option("block_size", values.integer(1, 1024), "tokens in one block of the KV cache", "--block-size"),
     Option(
-        "kv_type", values.optional(values.choice("f16", "f32")), "KV cache of the C kernels: f16 or f32", "--kv-type"
+        "kv_type",
+        values.optional(values.choice("f32", "f16", "int8")),
+        "KV cache of the C kernels: f32, f16, or int8 (half the memory, a little less precise)",
+        "--kv-type",
     ),
     Option(
         "activation_bits",

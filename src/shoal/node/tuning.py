@@ -33,8 +33,9 @@ Attempt = Callable[[Settings], float]
 class TuneOptions:
     """Ends after `trials` measured settings or `minutes`, whichever comes first.
 
-    models  other files of the same network, in other quantisations, to choose from.
-    rounds  of the contest with the defaults.
+    models    other files of the same network, in other quantisations, to choose from.
+    rounds    of the contest with the defaults.
+    kv_types  of the cache, less precise than the default, to choose from.
     """
 
     objective: Objective
@@ -46,6 +47,7 @@ class TuneOptions:
     seed: int = 0
     repeats: int = 3
     rounds: int = 5
+    kv_types: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,8 @@ class Tuner:
 
         may_be_new  it is no mistake to resume before it was ever begun.
         """
-        space, place = knobs(cores, (self.base.model, *self.options.models), self.fixed), self._place(cores)
+        models, place = (self.base.model, *self.options.models), self._place(cores)
+        space = knobs(cores, models, self.fixed, self.options.kv_types)
         is_resumed = self.options.is_resumed and not (may_be_new and not exists(place))
         study = Study(place, space, is_resumed=is_resumed)
         self._run(study, cores)
@@ -123,7 +126,7 @@ class Tuner:
     def _place(self, cores: int) -> StudyPlace:
         """A study belongs to a machine, a model, what is fixed, and an objective."""
         fixed = sorted((name, str(getattr(self.base, name))) for name in self.fixed)
-        parts = (*astuple(fingerprint(self.base)), cores, fixed, self.options.objective)
+        parts = (*astuple(fingerprint(self.base)), cores, fixed, self.options.objective, *self.options.kv_types)
         digest = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
         name = f"{name_of(self.options.objective)}-{cores}-cores-{digest}"
         return StudyPlace(self.base.home / STUDIES, name, self.options.sampler, self.options.seed)

@@ -1,7 +1,7 @@
 """The engine's knobs that a machine can be tuned by, and the values that are tried.
 
 No value computes less precisely than the engine's default does, so a profile never buys speed with quality, except by
-`model`, whose other files (quantisations) only the user can name.
+`model`, whose other files (quantisations) only the user can name, and by a KV type that the user adds.
 """
 
 from __future__ import annotations
@@ -29,10 +29,13 @@ class Knob:
     default: Value
 
 
-def knobs(cores: int, models: Sequence[str], fixed: Collection[str] = ()) -> tuple[Knob, ...]:
+def knobs(
+    cores: int, models: Sequence[str], fixed: Collection[str] = (), kv_types: Sequence[str] = ()
+) -> tuple[Knob, ...]:
     """Every knob but the `fixed` ones, and those that leave no choice here.
 
-    models  files of one network in several quantisations, the one to compare with first.
+    models    files of one network in several quantisations, the one to compare with first.
+    kv_types  to try beside those that lose nothing.
     Raises BadConfig when nothing is left to choose.
     """
     every = (
@@ -40,7 +43,7 @@ def knobs(cores: int, models: Sequence[str], fixed: Collection[str] = ()) -> tup
         Knob("block_size", (16, 32, 64, 128), 16),
         Knob("max_batch_tokens", (64, 128, 256, 512, 1024, 2048), 512),
         Knob("max_running", (4, 8, 16, 32, 64), 32),
-        Knob("kv_type", ("f16", "f32"), "f16"),
+        Knob("kv_type", ("f16", "f32", *kv_types), "f16"),
         Knob("activation_bits", (8, 16), 8),
         Knob("prefix_cache", (True, False), True),
         Knob("draft", ("auto", "lookup", "off"), "auto"),

@@ -23,6 +23,7 @@ from shoal.engine.fakes import FakeRunner
 from shoal.engine.language import Language
 from shoal.engine.plan import SchedulerConfig
 from shoal.engine.sequence import Sequence
+from shoal.kernels.executor import KvType
 from shoal.models.checkpoint import Checkpoint
 from shoal.models.config import Family
 from shoal.models.native_runner import NativeRunner
@@ -44,9 +45,10 @@ class House:
     """An engine over the kernels."""
 
     def __init__(
-        self, num_blocks: int = 64, family: Family = "llama", drafter: Drafter | None = None, **limits: Any
-    ) -> None:
-        self.runner = NativeRunner(checkpoint(family), num_blocks=num_blocks, block_size=16, threads=1)
+        self, num_blocks: int = 64, family: Family = "llama", drafter: Drafter | None = None, kv_type: KvType = "f16",
+        **limits: Any,
+    ) -> None:  # fmt: skip
+        self.runner = NativeRunner(checkpoint(family), num_blocks=num_blocks, block_size=16, kv_type=kv_type, threads=1)
         tokenizer = load_tokenizer(checkpoint().tokenizer)
         scheduler = replace(SchedulerConfig(block_size=16, num_blocks=num_blocks), **limits)
         config = EngineConfig("tiny", context_length=1024, num_layers=6, scheduler=scheduler)
@@ -143,8 +145,8 @@ def preempt_all_every(num_steps: int, house: House) -> list[Sequence]:
     return preempted
 
 
-@pytest.mark.parametrize("wish", WISHES, ids=repr)
-def test_an_answer_is_the_same_alone_in_company_and_after_preemption(wish: Approximation) -> None:
+@pytest.mark.parametrize(("wish", "kv_type"), [*((wish, "f16") for wish in WISHES), (WISHES[0], "int8")], ids=repr)
+def test_an_answer_is_the_same_alone_in_company_and_after_preemption(wish: Approximation, kv_type: KvType) -> None:
     """Whole and approximated requests in one engine with hardly any room: each answer as if it were alone."""
     prompts = [PROMPT, OTHER, PROMPT[::-1]]
     alone: list[Any] = []
@@ -153,7 +155,7 @@ def test_an_answer_is_the_same_alone_in_company_and_after_preemption(wish: Appro
         async def one(house: House, prompt: tuple[int, ...] = prompt) -> None:
             alone.append((await house.ask(wish, prompt), await house.ask(None, prompt)))
 
-        serve(one)
+        serve(one, kv_type=kv_type)
 
     async def together(house: House) -> None:
         preempted = preempt_all_every(9, house)
@@ -161,7 +163,7 @@ def test_an_answer_is_the_same_alone_in_company_and_after_preemption(wish: Appro
         assert list(zip(found[::2], found[1::2], strict=True)) == alone
         assert len(preempted) > 10
 
-    serve(together, num_blocks=26, max_batch_tokens=64)
+    serve(together, num_blocks=26, max_batch_tokens=64, kv_type=kv_type)
 
 
 @pytest.mark.parametrize("wish", WISHES, ids=repr)

@@ -23,6 +23,7 @@ Resume = Annotated[bool, typer.Option("--resume", help="Go on with the study tha
 Others = Annotated[
     list[str] | None, typer.Option("--or-model", help="The same network in another quantisation, to choose from.")
 ]
+Int8 = Annotated[bool, typer.Option("--or-int8-kv", help="Try the int8 KV cache too, a little less precise.")]
 Transfer = Annotated[
     bool, typer.Option("--transfer", help="Tune for half the cores too, and report what re-tuning gains each way.")
 ]
@@ -38,6 +39,7 @@ def tune(
     minutes: Minutes = None,
     resume: Resume = False,
     or_model: Others = None,
+    or_int8_kv: Int8 = False,
     transfer: Transfer = False,
     sampler: Annotated[str, typer.Option("--sampler", help="tpe or random.")] = "tpe",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Same seed, same suggestions.")] = 0,
@@ -60,7 +62,8 @@ def tune(
         energy.read() is not None,
     )
     drawn = _said("--sampler", choice("tpe", "random"), sampler)
-    options = TuneOptions(goal, trials, minutes, resume, tuple(or_model or ()), drawn, seed, repeats)
+    kv_types = ("int8",) if or_int8_kv else ()
+    options = TuneOptions(goal, trials, minutes, resume, tuple(or_model or ()), drawn, seed, repeats, kv_types=kv_types)
     cores = num_cores()
     if transfer and cores < 2:
         raise BadConfig("--transfer", "expected a machine with at least 2 cores, found 1")
