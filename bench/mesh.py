@@ -7,7 +7,8 @@ calls work through a relay, where lattica refuses them.
     python bench/mesh.py [--quick] [--only NAME ...]
 
 Each peer lives in an environment of its own (bench/.envs) and in two processes, one that listens and one that asks;
-every turn measures all of them one after the other. Everything is encrypted. hivemind needs torch: 2 GB the first time.
+every turn measures all of them one after the other. Everything is encrypted. The relayed pair runs where UDP is
+blocked, which needs root; the relay runs in the listening process. hivemind needs torch: 2 GB the first time.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from common.environment import environment
+from common.no_udp import python_without_udp
 from common.peer import Peer
 from common.report import finish, machine, summary, table
 
@@ -49,10 +51,8 @@ Figures = dict[tuple[str, str], list[float]]
 class Pair:
     """A listening and an asking process of one mesh, connected."""
 
-    def __init__(self, stack: ExitStack, name: str) -> None:
-        script, requirements, carrier = NAMES[name]
-        folder = script.removesuffix(".py").removeprefix("mesh_")
-        python = environment(folder, requirements) if requirements else Path(sys.executable)
+    def __init__(self, stack: ExitStack, name: str, python: Path) -> None:
+        script, _, carrier = NAMES[name]
         self.name = name
         self.server = stack.enter_context(Peer(f"{name}_server", python, script))
         self.client = stack.enter_context(Peer(f"{name}_client", python, script))
@@ -67,6 +67,8 @@ class Pair:
         """One turn: every figure once."""
         times = self.client.ask("latency", count=300 if quick else 1000)["seconds"]
         self.note(figures, p50_us=np.percentile(times, 50) * 1e6, p99_us=np.percentile(times, 99) * 1e6)
+        times = self.client.ask("latency_beside_bulk", count=30 if quick else 200, size=2**26)["seconds"]
+        self.note(figures, p50_us_beside_bulk=np.percentile(times, 50) * 1e6)
         for callers in (1, 16, 256):
             answer = self.client.ask("rate", callers=callers, seconds=0.5 if quick else 2.0)
             self.note(figures, **{f"rps_{callers}": answer["done"] / answer["seconds"],
@@ -89,6 +91,21 @@ class Pair:
     def note(self, figures: Figures, **values: Any) -> None:
         for figure, value in values.items():
             figures[self.name, figure].append(float(value))
+
+
+def start(stack: ExitStack, names: list[str]) -> list[Pair]:
+    """Every mesh that can run here, connected."""
+    pairs = []
+    for name in names:
+        script, requirements, carrier = NAMES[name]
+        python: Path | None = Path(sys.executable)
+        if requirements:
+            python = environment(script.removesuffix(".py").removeprefix("mesh_"), requirements)
+        elif carrier == "relay":
+            python = stack.enter_context(python_without_udp())
+        if python is not None:
+            pairs.append(Pair(stack, name, python))
+    return pairs
 
 
 def ratios_of(figures: Figures) -> dict[str, float]:
@@ -125,7 +142,7 @@ def main() -> None:
     figures: Figures = defaultdict(list)
     about = machine()
     with ExitStack() as stack:
-        pairs = [Pair(stack, name) for name in options.only]
+        pairs = start(stack, options.only)
         for turn in range(3 if options.quick else 7):
             for pair in pairs:
                 pair.measure(options.quick, figures)

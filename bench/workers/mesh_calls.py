@@ -91,6 +91,23 @@ async def upload(mesh: Mesh, size: int, seconds: float) -> dict[str, Any]:
     return {"bytes": count * len(body), "seconds": time.perf_counter() - began}
 
 
+async def latency_beside_bulk(mesh: Mesh, count: int, size: int) -> dict[str, Any]:
+    """`latency` while bodies of `size` are uploaded without a pause."""
+    body = os.urandom(1 << 16) * (size >> 16)
+
+    async def without_pause() -> None:
+        while True:
+            await mesh.size(body)
+
+    upload = asyncio.create_task(without_pause())
+    await asyncio.sleep(0.1)  # so that it is under way
+    try:
+        return await latency(mesh, count)
+    finally:
+        upload.cancel()
+        await asyncio.gather(upload, return_exceptions=True)
+
+
 def run(mesh: Mesh) -> None:
     """Answer the benchmark's commands until it closes standard input."""
     loop = asyncio.new_event_loop()
@@ -107,6 +124,7 @@ def run(mesh: Mesh) -> None:
             "listen": lambda **options: wait(mesh.listen(**options)),
             "connect": lambda **address: wait(mesh.connect(**address)),
             "latency": lambda count: wait(getattr(mesh, "latency", lambda count: latency(mesh, count))(count)),
+            "latency_beside_bulk": lambda count, size: wait(latency_beside_bulk(mesh, count, size)),
             "rate": lambda callers, seconds: wait(rate(mesh, callers, seconds)),
             "upload": lambda size, seconds: wait(upload(mesh, size, seconds)),
             "cpu": lambda: {"seconds": cpu_seconds()},

@@ -56,7 +56,7 @@ class Mesh:
         return await self.stub.echo(body)
 
     async def size(self, body: bytes) -> Any:
-        return self.stub.size(body).result()
+        return await self.stub.size(body)
 
     async def latency(self, count: int) -> dict[str, Any]:
         """Blocking, as its future is quickest."""
