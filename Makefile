@@ -24,6 +24,7 @@ up: $(VENV)/.up  ## Install, pull the default model if it is missing, serve it o
 test: $(VENV)/.test  ## Run every test
 	@.ci/chromium
 	@.ci/cross
+	@.ci/natlab
 	$(BIN)/python -m pytest $(ARGS)
 
 lint: $(VENV)/.lint  ## Style, formatting, types

@@ -2,7 +2,7 @@
 
     python natworker.py     reads {"id", "command", ...} a line, writes {"id", "result" or "error"} a line
 
-Commands: start, stop, relay, kill_relay, relay_stats, learn, refresh, connect, settle, echo, bulk, chat, meet, info.
+Commands: start, stop, relay, kill_relay, relay_stats, learn, refresh, connect, settle, echo, chat, meet, info, where.
 The next test to drive it is a chat through every cell: add a command, not a second worker.
 """
 
@@ -176,6 +176,11 @@ class Worker:
         path = self.running.links[other].info().path
         return {"answered": answered, "failed": failed, "silence_s": silence, "links": len(links), "path": path}
 
+    async def where(self) -> dict[str, Any]:
+        """The relay this node listens at, and every relay its address names."""
+        carrier = self.running.carrier
+        return {"home": carrier.home_relay, "relays": carrier.address().relays}
+
     async def meet(self, common: str, wanted: str) -> dict[str, Any]:
         begin = time.monotonic()
         link = await meet(self.running.rpc, PeerId.parse(common), PeerId.parse(wanted), self.running.dial_together)
@@ -184,7 +189,7 @@ class Worker:
 
 
 COMMANDS = ("start", "stop", "relay", "kill_relay", "relay_stats", "learn", "refresh", "connect", "settle", "echo",
-            "chat", "meet", "info")  # fmt: skip
+            "chat", "meet", "info", "where")  # fmt: skip
 
 
 async def main() -> None:
@@ -197,6 +202,8 @@ async def main() -> None:
         tasks.add(task)
         task.add_done_callback(tasks.discard)
     await worker.stop()
+    if worker.relay_server is not None:
+        await worker.relay_server.close()
 
 
 async def serve(worker: Worker, request: dict[str, Any]) -> None:
