@@ -23,6 +23,7 @@ to itself, as home routers do: if it answered, conntrack would hold their ports 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -44,6 +45,7 @@ GATEWAY = {"a": "192.168.11.1", "b": "192.168.22.1"}
 INNER = ("10.11.0.1", "10.11.0.2")
 TOOLS = ("ip", "nft", "conntrack")
 WORKER = Path(__file__).with_name("natworker.py")
+SHAPER = Path(__file__).with_name("shaper.py")
 
 
 def why_not() -> str | None:
@@ -190,6 +192,18 @@ table inet guard {{
         """The router loses its table of mappings, as after a restart."""
         self.inside(router, "conntrack", "-F")
 
+    @contextlib.contextmanager
+    def shaped_a(self, delay_ms: float, loss: float) -> Iterator[None]:
+        """Put delay (one way) and loss between host a and its routers, for both of its IP families."""
+        with Shaped(self.ns("a"), self.ns("ia"), "shp", delay_ms, loss, seed=1):
+            self.ip("a", f"route replace default dev shp src {HOST['a']}")
+            self.ip("ia", f"route replace {HOST['a']}/32 dev shp")
+            try:
+                yield
+            finally:
+                self.ip("a", f"route replace default via {GATEWAY['a']}")
+                self.ip("ia", f"route del {HOST['a']}/32")
+
     # ---- processes
 
     def worker(self, name: str) -> Worker:
@@ -205,6 +219,24 @@ table inet guard {{
         for name in self.NAMES:
             if self.ns(name) in have:
                 run("ip", "netns", "del", self.ns(name))
+
+
+class Shaped:
+    """A context: a link with delay and loss between two namespaces, a TUN device at each end. See shaper."""
+
+    def __init__(self, one: str, other: str, device: str, delay_ms: float, loss: float, seed: int) -> None:
+        given = [one, other, device, str(delay_ms), str(loss), str(seed)]
+        self._process = subprocess.Popen(
+            [sys.executable, str(SHAPER), *given], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        )
+
+    def __enter__(self) -> None:
+        assert self._process.stdout is not None
+        if self._process.stdout.readline() != b"ready\n":
+            raise RuntimeError("the shaper did not start; see its words above")
+
+    def __exit__(self, *_: object) -> None:
+        self._process.communicate(timeout=5)
 
 
 class Worker:
