@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
+if TYPE_CHECKING:
+    from rich.table import Table
 
 View = Mapping[str, Any]
 
 
 def peers_table(view: View) -> Table:
+    from rich.table import Table
+
     table = Table(title=f"{view['id'][:10] or 'no mesh'}, sharing with: {view['sharing']}", title_justify="left")
     for name in ("peer", "state", "link", "RTT", "sent", "received", "models", "busy", "tokens for / from"):
         table.add_column(name, no_wrap=name != "models")
