@@ -1,8 +1,9 @@
-"""One machine's engine against llama.cpp and transformers: the same GGUF file, the same threads, turn by turn.
+"""One machine's engine against llama.cpp, OpenVINO GenAI and transformers: same GGUF file, same threads, turn by turn.
 
 Claim: on two cores Shoal's whole engine (scheduler, paging, sampler and text inside the timing) prefills and decodes
 faster than llama.cpp's bare `llama_decode`, on the file as shipped and on llama.cpp's best format for this CPU (Q4_0
-from its own quantiser), and a shared prefix cuts the time to first token by its length.
+from its own quantiser), is nowhere behind OpenVINO GenAI, and a shared prefix cuts the time to first token by its
+length.
 
     python bench/engine.py [--quick] [--model FILE] [--threads N]
 
@@ -28,6 +29,7 @@ from common.report import finish, machine, summary, table
 VOCAB = 49152
 CONTEXT = 128
 LLAMA = ("llama-cpp-python==0.3.36",)
+OPENVINO = ("openvino-genai==2026.4.1.0", "openvino-tokenizers==2026.4.1.0", "openvino==2026.4.1", "numpy")
 TRANSFORMERS = ("torch==2.13.0", "transformers==5.23.0", "gguf", "accelerate")
 
 Times = dict[tuple[str, str], list[float]]
@@ -81,12 +83,12 @@ def ratios_of(times: Times) -> dict[str, float]:
     figures = [f"prefill_{n}" for n in (512, 2048)] + [f"decode_{n}" for n in (1, 8, 32)]
     out = {
         f"{peer}_{figure}": middle["shoal", figure] / middle[peer, figure]
-        for peer in ("llama_file", "llama_best", "transformers")
+        for peer in ("llama_file", "llama_best", "openvino", "transformers")
         for figure in figures
         if (peer, figure) in middle
     }
     out["prefix_ttft"] = middle["shoal", "ttft_cold_s"] / middle["shoal", "ttft_shared_prefix_s"]
-    for peer in ("llama_file", "transformers"):
+    for peer in ("llama_file", "openvino", "transformers"):
         out[f"{peer}_startup"] = middle[peer, "startup_s"] / middle["shoal", "startup_s"]
         out[f"{peer}_memory"] = middle[peer, "memory_mb"] / middle["shoal", "memory_mb"]
     return out
@@ -110,6 +112,7 @@ def main() -> None:
     options = parser.parse_args()
     model = (options.model or default_model()).resolve()
     llama, torch = environment("llama", LLAMA), environment("transformers", TRANSFORMERS)
+    openvino = environment("openvino", OPENVINO)
     times: Times = defaultdict(list)
     rng = np.random.default_rng(20261123)
     about = machine()
@@ -121,6 +124,7 @@ def main() -> None:
         peers = [
             file,
             start(stack, "llama_best", llama, "llama_worker.py", best, options.threads, times),
+            start(stack, "openvino", openvino, "openvino_worker.py", model, options.threads, times),
             start(stack, "transformers", torch, "transformers_worker.py", model, options.threads, times),
             start(stack, "shoal", Path(sys.executable), "shoal_worker.py", model, options.threads, times),
         ]
