@@ -12,14 +12,16 @@ from prometheus_client.parser import text_string_to_metric_families
 from shoal.core.errors import BadConfig
 from shoal.core.service import EngineStats
 from shoal.engine.drafts.chosen import Case
+from shoal.engine.drafts.model import ModelDrafter
 from shoal.engine.drafts.suffix import SuffixDrafter
 from shoal.engine.load import RunnerOptions, load_runner
-from shoal.models.tiny import tiny_checkpoint
+from shoal.models.draft_training.files import write_draft
+from shoal.models.tiny import TinyShape, tiny_checkpoint
 from shoal.models.tokenizer import load_tokenizer
 from shoal.node.choosing import LearnedJudge
 from shoal.node.config import NodeConfig
 from shoal.node.config_values import drafter
-from shoal.node.drafting import Target, make_drafter
+from shoal.node.drafting import Target, make_drafter, split_kv_memory
 from shoal.server.metrics import Metrics
 
 
@@ -67,6 +69,31 @@ def test_past_answers_are_saved_only_where_asked(tmp_path: Path) -> None:
 def test_a_draft_model_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BadConfig, match="nowhere"):
         make_drafter(NodeConfig(home=tmp_path, draft="model:nowhere"), target())
+
+
+def test_the_cache_of_a_draft_model_is_inside_kv_memory(tmp_path: Path) -> None:
+    checkpoint = tiny_checkpoint("llama", shape=replace(TinyShape(), num_layers=3))
+    small = tiny_checkpoint("llama", shape=replace(TinyShape(), num_layers=1))
+    file = tmp_path / "small.gguf"
+    values = {name: tensor.data.view("<f4").reshape(tensor.shape) for name, tensor in small.weights.items()}
+    write_draft(file, small, small.config, values, "Q8_0")
+    limit = 1 << 22
+    config = NodeConfig(home=tmp_path, draft=f"model:{file}", kv_memory=limit)
+    for_target, for_draft = split_kv_memory(config, checkpoint.config)
+    assert (for_target, for_draft) == (limit * 3 // 4, limit // 4)
+    options = RunnerOptions(kernels="native", kv_memory=for_target, threads=1)
+    loaded = load_runner(checkpoint, options)
+    made = make_drafter(config, Target("t", "t", load_tokenizer(checkpoint.tokenizer), loaded, options, for_draft))
+    assert isinstance(made, ModelDrafter)
+    assert made._runner.num_blocks == loaded.runner.num_blocks > 1
+    made.close()
+    loaded.runner.close()
+
+
+def test_without_a_draft_model_or_a_limit_nothing_is_split(tmp_path: Path) -> None:
+    tiny = tiny_checkpoint("llama").config
+    assert split_kv_memory(NodeConfig(home=tmp_path, draft="suffix", kv_memory=4096), tiny) == (4096, None)
+    assert split_kv_memory(NodeConfig(home=tmp_path, draft="model:nowhere"), tiny) == (None, None)
 
 
 @pytest.mark.parametrize(

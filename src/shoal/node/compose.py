@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +25,7 @@ from shoal.models.template import ChatTemplate
 from shoal.models.tokenizer import load_tokenizer
 from shoal.models.tools import ToolFormat
 from shoal.node.config import NodeConfig
-from shoal.node.drafting import Target, make_drafter
+from shoal.node.drafting import Target, make_drafter, split_kv_memory
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,7 +55,8 @@ async def compose(config: NodeConfig) -> AsyncIterator[Node]:
 
 def _load(config: NodeConfig, path: Path) -> tuple[Engine, Language, ModelCard]:
     checkpoint = open_checkpoint(path)
-    options = _runner_options(config)
+    kv_memory, draft_kv_memory = split_kv_memory(config, checkpoint.config)
+    options = replace(_runner_options(config), kv_memory=kv_memory)
     with ThreadPoolExecutor(1) as aside:  # weights are packed by C, which leaves the interpreter to the tokenizer
         loading = aside.submit(load_runner, checkpoint, options)
         try:
@@ -79,7 +80,7 @@ def _load(config: NodeConfig, path: Path) -> tuple[Engine, Language, ModelCard]:
         name, loaded.context_length, checkpoint.config.num_layers, scheduler, loaded.device, loaded.kernels
     )
     fingerprint = f"{name}:{checkpoint.size_bytes}:{checkpoint.quantization}"
-    drafter = make_drafter(config, Target(name, fingerprint, language.tokenizer, loaded, options))
+    drafter = make_drafter(config, Target(name, fingerprint, language.tokenizer, loaded, options, draft_kv_memory))
     engine = Engine(engine_config, loaded.runner, language, drafter=drafter)
     return engine, language, _card(name, checkpoint, loaded.context_length)
 
@@ -102,7 +103,6 @@ def _runner_options(config: NodeConfig) -> RunnerOptions:
         block_size=config.block_size,
         kv_type=config.kv_type,
         activation_bits=config.activation_bits,
-        kv_memory=config.kv_memory,
         max_running=config.max_running,
         kernel_cache=config.home / "kernels",
     )

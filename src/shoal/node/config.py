@@ -120,7 +120,7 @@ OPTIONS = (
     Option(
         "kv_memory",
         values.optional(values.size(1 << 20)),
-        'size of the KV cache, as "2GiB"; auto: by memory',
+        'size of the KV cache, a draft model\'s included, as "2GiB"; auto: by memory',
         "--kv-memory",
     ),
     Option("prefix_cache", values.boolean, "reuse the cache of prompts that begin alike", "--prefix-cache"),

@@ -21,6 +21,7 @@ from shoal.engine.drafts.model import ModelDrafter, check_same_vocabulary
 from shoal.engine.drafts.suffix import SuffixConfig, SuffixDrafter
 from shoal.engine.load import Loaded, RunnerOptions, load_runner
 from shoal.models.checkpoint import open_checkpoint
+from shoal.models.config import ModelConfig
 from shoal.models.store import Store
 from shoal.models.tokenizer import Tokenizer, load_tokenizer
 from shoal.node.choosing import LearnedJudge
@@ -31,13 +32,31 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What drafts are for. `fingerprint` changes with the weights: other weights answer otherwise."""
+    """What drafts are for. `fingerprint` changes with the weights: other weights answer otherwise.
+
+    draft_kv_memory  of a draft model's cache, in bytes; None: as load_runner finds right.
+    """
 
     name: str
     fingerprint: str
     tokenizer: Tokenizer
     loaded: Loaded
     options: RunnerOptions
+    draft_kv_memory: int | None = None
+
+
+def split_kv_memory(config: NodeConfig, target: ModelConfig) -> tuple[int | None, int | None]:
+    """`kv_memory` for the target and for the draft model, if there is one: in shares by which both hold as many tokens.
+
+    None for what is not limited. Raises what opening the draft model raises.
+    """
+    _, _, name = config.draft.partition(":")
+    if config.kv_memory is None or not name:
+        return config.kv_memory, None
+    draft = open_checkpoint(Store(config.home).resolve(name)).config
+    ours, theirs = (item.num_layers * item.num_kv_heads * item.head_dim for item in (target, draft))
+    for_target = config.kv_memory * ours // (ours + theirs)
+    return for_target, config.kv_memory - for_target
 
 
 def make_drafter(config: NodeConfig, target: Target) -> Drafter | None:
@@ -94,5 +113,6 @@ def _model(config: NodeConfig, target: Target, name: str) -> ModelDrafter:
     checkpoint = open_checkpoint(Store(config.home).resolve(name))
     check_same_vocabulary(target.tokenizer, load_tokenizer(checkpoint.tokenizer))
     context = min(target.loaded.context_length, checkpoint.config.context_length)
-    loaded = load_runner(checkpoint, replace(target.options, context_length=context, kv_memory=None, max_adapters=1))
+    options = replace(target.options, context_length=context, kv_memory=target.draft_kv_memory, max_adapters=1)
+    loaded = load_runner(checkpoint, options)
     return ModelDrafter(name, loaded.runner, SystemClock(), context, config.max_running)
