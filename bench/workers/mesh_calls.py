@@ -93,10 +93,10 @@ async def upload(mesh: Mesh, size: int, seconds: float) -> dict[str, Any]:
 
 async def latency_beside_bulk(mesh: Mesh, count: int, size: int) -> dict[str, Any]:
     """`latency` while bodies of `size` are uploaded without a pause."""
-    body = os.urandom(1 << 16) * (size >> 16)
+    body, is_over = os.urandom(1 << 16) * (size >> 16), asyncio.Event()
 
     async def without_pause() -> None:
-        while True:
+        while not is_over.is_set():
             await mesh.size(body)
 
     upload = asyncio.create_task(without_pause())
@@ -104,8 +104,8 @@ async def latency_beside_bulk(mesh: Mesh, count: int, size: int) -> dict[str, An
     try:
         return await latency(mesh, count)
     finally:
-        upload.cancel()
-        await asyncio.gather(upload, return_exceptions=True)
+        is_over.set()
+        await upload
 
 
 def run(mesh: Mesh) -> None:

@@ -448,7 +448,7 @@ def test_more_calls_than_the_other_side_bears_wait_here() -> None:
 
 
 def test_urgent_messages_are_written_first() -> None:
-    """All but the first of a turn, which is on its way already."""
+    """All but the first, which was alone on the link and is on its way."""
     order: list[bytes] = []
 
     async def main() -> None:

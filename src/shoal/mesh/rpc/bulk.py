@@ -19,6 +19,7 @@ BULK_PRIORITY = -1
 
 
 FIRST_BYTES = 64 * 2**10
+SLICE_BYTES = 256 * 2**10
 
 
 class BulkSender:
@@ -77,11 +78,18 @@ def _pieces(head: bytes, buffers: Sequence[Bytes]) -> Iterator[Bytes]:
     for index, buffer in enumerate(buffers):
         if len(buffer) > FIRST_BYTES:
             yield b"".join((*start, memoryview(buffer)[:FIRST_BYTES]))
-            yield memoryview(buffer)[FIRST_BYTES:]
-            yield from buffers[index + 1 :]
+            yield from _slices(memoryview(buffer)[FIRST_BYTES:])
+            for rest in buffers[index + 1 :]:
+                yield from _slices(memoryview(rest))
             return
         start.append(bytes(buffer))
     yield b"".join(start)
+
+
+def _slices(buffer: memoryview) -> Iterator[memoryview]:
+    """A carrier may copy what it is given, all at once: 64 MB would stop the event loop for 20 ms."""
+    for at in range(0, len(buffer), SLICE_BYTES):
+        yield buffer[at : at + SLICE_BYTES]
 
 
 class Budget:

@@ -110,15 +110,16 @@ class Session:
         reader = FrameReader(BULK_BYTES + wire.HEAD_ROOM)
         on = self._on
         while True:
-            for kind, call, payload in reader.feed(data):
+            frames = reader.feed(data)
+            for kind, call, payload in frames:
                 act = on.get(kind)
                 if act is None:
                     raise PeerFault(f"expected a frame of kind 1 to {len(on)}, found {kind}")
                 act(call, payload, 0)
             if self._lane.queued > LANE_FLOOD_BYTES:
                 raise PeerFault(f"expected a peer that reads its answers, found {self._lane.queued} bytes unread")
+            self._lane.begin_turn(len(frames) == 1 and len(self.asking) + len(self.serving) == 1)
             data = await self._stream.read(LANE_READ)
-            self._lane.begin_turn()
             if not data:
                 raise LinkClosed("the other side has stopped talking")
 
