@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +19,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Where there can be no lab its tests are deselected, and the summary says why in one line."""
     mine = [item for item in items if HERE in item.path.parents and "lab" in getattr(item, "fixturenames", ())]
     reason = why_not() if mine else None
+    if mine and reason is None and shutil.which("miniupnpd") is None:
+        reason = "natlab: no miniupnpd, so no router that maps ports (Debian: apt-get install miniupnpd-nftables)"
+        mine = [item for item in mine if "mapping_daemon" in getattr(item, "fixturenames", ())]
     if reason is None:
         return
     config.stash[WHY_NOT] = reason
@@ -42,3 +46,9 @@ def lab() -> Iterator[NatLab]:
 @pytest.fixture(scope="session")
 def stage(lab: NatLab) -> Stage:
     return Stage(lab)
+
+
+@pytest.fixture
+def mapping_daemon(tmp_path: Path) -> Path:
+    """A folder for miniupnpd's files; a test that asks for it needs the daemon."""
+    return tmp_path

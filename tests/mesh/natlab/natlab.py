@@ -47,6 +47,36 @@ TOOLS = ("ip", "nft", "conntrack")
 WORKER = Path(__file__).with_name("natworker.py")
 SHAPER = Path(__file__).with_name("shaper.py")
 
+MAPPING_CONFIG = """
+ext_ifname=wan
+ext_ip={outside}
+listening_ip=lan
+enable_natpmp=yes
+enable_upnp=no
+secure_mode=yes
+upnp_forward_chain=miniupnpd
+upnp_nat_chain=premap
+upnp_nat_postrouting_chain=postmap
+upnp_table_name=mapping
+upnp_nat_table_name=mapping
+uuid=00000000-0000-0000-0000-000000000001
+allow 1024-65535 192.168.22.0/24 1024-65535
+deny 0-65535 0.0.0.0/0 0-65535
+"""
+MAPPING_RULES = """
+table inet mapping {
+  chain miniupnpd { }
+  chain premap { }
+  chain postmap { }
+  chain forward { type filter hook forward priority -1; jump miniupnpd
+  }
+  chain pre { type nat hook prerouting priority -101; jump premap
+  }
+  chain post { type nat hook postrouting priority 99; jump postmap
+  }
+}
+"""
+
 
 def why_not() -> str | None:
     """Why there can be no lab here, None where there can."""
@@ -176,6 +206,7 @@ table inet guard {{
   chain forward {{ type filter hook forward priority 0; policy accept;
     {"meta l4proto udp drop" if kind == "noudp" else ""}
     ct state established,related accept
+    ct status dnat accept
     meta nfproto ipv6 iifname wan {"ct state new drop" if ipv6 else "drop"}
     iifname wan {strangers}
   }}
@@ -203,6 +234,27 @@ table inet guard {{
             finally:
                 self.ip("a", f"route replace default via {GATEWAY['a']}")
                 self.ip("ia", f"route del {HOST['a']}/32")
+
+    @contextlib.contextmanager
+    def mapping_daemon(self, folder: Path) -> Iterator[None]:
+        """miniupnpd on router b, as on home routers: NAT-PMP for the hosts behind it."""
+        self.inside("rb", "nft", "-f", "-", given=MAPPING_RULES)
+        config = folder / "miniupnpd.conf"
+        config.write_text(MAPPING_CONFIG.format(outside=WAN["b"]))
+        command = ["ip", "netns", "exec", self.ns("rb"), "miniupnpd", "-d", "-f", str(config), "-P", f"{config}.pid"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as daemon:
+            assert daemon.stdout is not None
+            said = []
+            for line in daemon.stdout:
+                said.append(line)
+                if "Listening for NAT-PMP" in line:
+                    break
+            else:
+                raise RuntimeError(f"miniupnpd did not start: {''.join(said)}")
+            try:
+                yield
+            finally:
+                daemon.terminate()
 
     # ---- processes
 

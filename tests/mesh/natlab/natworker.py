@@ -2,7 +2,8 @@
 
     python natworker.py     reads {"id", "command", ...} a line, writes {"id", "result" or "error"} a line
 
-Commands: start, stop, relay, kill_relay, relay_stats, learn, refresh, connect, settle, echo, chat, meet, info, where.
+Commands: start, stop, relay, kill_relay, relay_stats, learn, refresh, connect, settle, echo, chat, meet, info, where,
+map_port.
 The next test to drive it is a chat through every cell: add a command, not a second worker.
 """
 
@@ -21,7 +22,7 @@ from shoal.mesh import parse
 from shoal.mesh.address import Address
 from shoal.mesh.calls import CallOptions, Incoming
 from shoal.mesh.carrier import Link, LinkInfo
-from shoal.mesh.nat import Introducer, NatService, answer_observe, meet
+from shoal.mesh.nat import Introducer, NatService, answer_observe, meet, natpmp
 from shoal.mesh.peer_id import PeerId
 from shoal.mesh.quic import QuicCarrier, QuicConfig
 from shoal.mesh.relay import RelayConfig, RelayServer
@@ -132,6 +133,13 @@ class Worker:
         steps = [f"{step.what}: {step.outcome}" for step in self.running.nat.journal.steps()]
         return {"kind": nat.kind, "external": nat.external, "address": self.address(), "steps": steps}
 
+    async def map_port(self) -> dict[str, Any]:
+        """Ask this host's router for a port, as a node does at its start."""
+        gateway = natpmp.default_gateway()
+        assert gateway is not None
+        await self.running.nat.map_port(gateway)
+        return {"address": self.address(), "outcome": self.running.nat.journal.steps()[-1].outcome}
+
     async def connect(self, peer: str) -> dict[str, Any]:
         begin = time.monotonic()
         link = await self.running.link(PeerId.parse(peer))
@@ -189,7 +197,7 @@ class Worker:
 
 
 COMMANDS = ("start", "stop", "relay", "kill_relay", "relay_stats", "learn", "refresh", "connect", "settle", "echo",
-            "chat", "meet", "info", "where")  # fmt: skip
+            "chat", "meet", "info", "where", "map_port")  # fmt: skip
 
 
 async def main() -> None:

@@ -1,6 +1,7 @@
 """Two nodes through pairs of real NATs: direct or punched wherever theory allows, else relayed, and always through."""
 
 import re
+from pathlib import Path
 
 import pytest
 from natlab import HOST, WAN, NatLab, WorkerFailed
@@ -86,6 +87,17 @@ def test_a_nat_that_forgets_its_mappings_does_not_end_the_link(stage: Stage, lab
     assert stage.a.ask("echo", peer=other) < 5
     mappings = lab.inside("ra", "conntrack", "-L", "-p", "udp")
     assert re.search(rf"dst={WAN['a']} sport=\d+ dport=5\d{{4}}\b", mappings), mappings
+
+
+def test_a_router_that_maps_a_port_makes_the_worst_pair_direct(stage: Stage, lab: NatLab, mapping_daemon: Path) -> None:
+    stage.nats(Cell("symmetric", "symmetric", ()))
+    with lab.mapping_daemon(mapping_daemon):
+        stage.nodes()
+        mapped = stage.b.ask("map_port")
+        assert mapped["address"][1][0][0].startswith(f"{WAN['b']}:"), mapped
+        stage.a.ask("learn", address=mapped["address"])
+        assert stage.a.ask("connect", peer=mapped["address"][0])["path"] == "direct"
+        stage.a.ask("echo", peer=mapped["address"][0])
 
 
 def test_a_relay_that_dies_in_mid_stream_is_replaced_by_the_other(stage: Stage) -> None:
