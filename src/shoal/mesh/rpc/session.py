@@ -26,7 +26,7 @@ from shoal.mesh.rpc.serving import Desk, Serving
 
 LANE_PRIORITY = 1
 LANE_READ = 2**18
-BULK_READ = 2**20
+BULK_READ = 2**18
 GRACE_S = 1.0
 """How long a refused peer has to read why before the link closes."""
 
@@ -146,6 +146,7 @@ class Session:
                     if kind not in wire.BULK_KINDS:
                         raise PeerFault(f"expected a large message, found a frame of kind {kind}")
                     self._on[kind](call, payload, held)
+                await asyncio.sleep(0)  # what is small goes first, even while this stream always has more
                 if reader.pending and not taken:
                     await self._budget.take(reader.pending)
                     taken = reader.pending
