@@ -13,11 +13,13 @@ from shoal.node.flags import UrlKey, configured
 from shoal.node.mesh_client import NodeUrl, ask, place
 from shoal.node.mesh_text import peers_table, peers_why
 
+PIPED_WIDTH = 200
 AsJson = Annotated[bool, typer.Option("--json", help="Everything, as the API gives it.")]
 
 
 @configured("host", "port", "api_keys")
-def peers(loaded: Loaded, url: NodeUrl = None, url_key: UrlKey = None, as_json: AsJson = False) -> None:
+def peers(loaded: Loaded, url: NodeUrl = None, url_key: UrlKey = None, as_json: PIPED_WIDTH = 200
+AsJson = False) -> None:
     """Show the peers of the node that runs here: link, round trip, models, and why one cannot be reached."""
     view: dict[str, Any] = asyncio.run(ask(place(loaded.config, url, url_key), "GET", "/mesh", None))
     if as_json:
@@ -26,6 +28,8 @@ def peers(loaded: Loaded, url: NodeUrl = None, url_key: UrlKey = None, as_json: 
     from rich.console import Console
 
     console = Console()
-    console.print(peers_table(view), soft_wrap=not console.is_terminal)
+    if not console.is_terminal:
+        console = Console(width=PIPED_WIDTH)  # a file has no edge to wrap at
+    console.print(peers_table(view))
     for line in peers_why(view):
         typer.echo(line)

@@ -1,0 +1,133 @@
+"""Two nodes on one machine, as two people would run them: a ticket, and then either endpoint serves both."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+from served import Served, assert_idle, environment, served, until
+
+LOCAL = ("--mesh-host", "127.0.0.1", "--mesh-port", "0", "--no-lan")
+QUESTION = "Once upon a time, in a small village by the sea,"
+OPTIONS = {"prompt": QUESTION, "max_tokens": 100, "temperature": 0}
+
+
+def shoal(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "shoal", *arguments], env=environment(home), capture_output=True, text=True, timeout=60
+    )
+
+
+@pytest.fixture
+def homes(home: Path, tmp_path: Path) -> list[Path]:
+    """Homes of three nodes that share compiled kernels."""
+    found = [tmp_path / name for name in "abc"]
+    for folder in found:
+        folder.mkdir()
+        (home / "kernels").mkdir(exist_ok=True)
+        (folder / "kernels").symlink_to(home / "kernels")
+    return found
+
+
+def ticket_of(node: Served) -> str:
+    found = re.search(r"shoal join (shoal1\S+)", node.printed())
+    assert found is not None
+    return found[1]
+
+
+def peers_of(node: Served, state: str = "connected") -> list[dict[str, object]]:
+    peers = httpx.get(f"{node.url}/v1/mesh").json()["peers"]
+    return [peer for peer in peers if peer["state"] == state and peer["models"]]
+
+
+def text_of(node: Served, model: str, **options: object) -> str:
+    answer = node.client().completions.create(model=model, **{**OPTIONS, **options})  # type: ignore[call-overload]
+    return str(answer.choices[0].text)
+
+
+def test_either_endpoint_serves_both(default_gguf: Path, homes: list[Path]) -> None:
+    with served(default_gguf, homes[0], "--share", *LOCAL) as one:
+        ticket = ticket_of(one)
+        with served(Path("none"), homes[1], "--ticket", ticket, *LOCAL) as two:
+            until(lambda: peers_of(two))
+            assert [card.id for card in two.client().models.list()] == [one.model]
+            assert text_of(two, one.model) == text_of(one, one.model)
+            decision = httpx.get(f"{two.url}/v1/mesh").json()["decisions"][-1]
+            assert (decision["outcome"], decision["num_tokens"]) == ("answered", 100)
+            assert decision["provider"] == httpx.get(f"{one.url}/v1/mesh").json()["id"]
+
+            table = shoal(homes[1], "peers", "--url", two.url)
+            assert "connected" in table.stdout
+            assert one.model in table.stdout
+            peer = str(decision["provider"])
+            pinged = shoal(homes[1], "ping", peer[:12], "--url", two.url)
+            assert "direct over" in pinged.stdout
+            assert "median" in pinged.stdout
+            nobody = shoal(homes[1], "trace", "a" * 52, "--url", two.url)
+            assert nobody.returncode == 1
+            assert "no address is known" in nobody.stdout
+            text = httpx.get(f"{two.url}/metrics").text
+            assert f'shoal:mesh_tokens_received_total{{peer="{peer}"}}' in text
+
+
+def test_a_peer_killed_in_mid_answer_loses_no_word(default_gguf: Path, homes: list[Path]) -> None:
+    with served(default_gguf, homes[0], "--share", *LOCAL) as one:
+        ticket = ticket_of(one)
+        with served(default_gguf, homes[1], "--ticket", ticket, "--share", *LOCAL) as two:
+            expected = text_of(two, two.model)
+            with served(Path("none"), homes[2], "--ticket", ticket, *LOCAL) as node:
+                until(lambda: len(peers_of(node)) == 2)
+                found, victim = "", None
+                stream = node.client().completions.create(model=one.model, stream=True, **OPTIONS)  # type: ignore[call-overload]
+                for chunk in stream:
+                    found += chunk.choices[0].text
+                    if len(found) > 60 and victim is None:
+                        busy = [server for server in (one, two) if server.stats()["num_running"]]
+                        victim = busy[0]
+                        victim.process.kill()
+                assert found == expected
+                outcomes = [item["outcome"] for item in httpx.get(f"{node.url}/v1/mesh").json()["decisions"]]
+                assert len(outcomes) == 2
+                assert outcomes[0].startswith("failed")
+                assert outcomes[1] == "answered"
+
+
+def test_leaving_a_stream_cancels_at_the_peer(default_gguf: Path, homes: list[Path]) -> None:
+    with served(default_gguf, homes[0], "--share", *LOCAL) as one:
+        with served(Path("none"), homes[1], "--ticket", ticket_of(one), *LOCAL) as two:
+            until(lambda: peers_of(two))
+            options = OPTIONS | {"max_tokens": 4000}
+            stream = two.client().completions.create(model=one.model, stream=True, **options)  # type: ignore[call-overload]
+            next(iter(stream))
+            stream.close()
+            assert_idle(one)
+
+
+def test_nothing_is_served_without_consent(default_gguf: Path, homes: list[Path]) -> None:
+    """A member of the swarm that does not share, and a stranger with a ticket of another swarm."""
+    with served(default_gguf, homes[0], "--share", *LOCAL) as one:
+        ticket = ticket_of(one)
+        with served(default_gguf, homes[1], "--ticket", ticket, *LOCAL) as private:
+            with served(Path("none"), homes[2], "--ticket", ticket, *LOCAL) as node:
+                until(lambda: peers_of(node))
+                views = httpx.get(f"{node.url}/v1/mesh").json()["peers"]
+                mine = httpx.get(f"{private.url}/v1/mesh").json()["id"]
+                assert [peer["models"] for peer in views if peer["id"] == mine] in ([], [[]])
+        forged = shoal(homes[1], "join", ticket[:-4] + "aaaa", "--model", "none")
+        assert forged.returncode == 1
+        assert "ticket" in forged.stderr
+
+
+def test_an_error_of_the_request_comes_back_as_one(default_gguf: Path, homes: list[Path]) -> None:
+    with served(default_gguf, homes[0], "--share", *LOCAL) as one:
+        with served(Path("none"), homes[1], "--ticket", ticket_of(one), *LOCAL) as two:
+            until(lambda: peers_of(two))
+            with pytest.raises(openai.BadRequestError, match="tokens"):
+                text_of(two, one.model, prompt="word " * 9000)
+            with pytest.raises(openai.NotFoundError):
+                text_of(two, "nothing")
