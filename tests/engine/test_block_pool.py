@@ -70,3 +70,27 @@ def test_the_audit_sees_a_wrong_count() -> None:
     for wrong in ({}, {0: 2}, {0: 1, 1: 1}):
         with pytest.raises(AssertionError):
             pool.check_integrity(wrong)
+
+
+def test_beyond_the_soft_target_it_grows_only_for_what_is_in_use() -> None:
+    evicted: list[int] = []
+    pool = BlockPool(100, evicted.append, soft_blocks=4)
+
+    def use_and_cache(count: int) -> None:
+        for block in [pool.allocate() for _ in range(count)]:
+            assert block is not None
+            pool.keep(block)
+            pool.release(block)
+
+    use_and_cache(4)
+    assert (pool.num_touched, evicted) == (4, [])
+    use_and_cache(3)
+    assert (pool.num_touched, evicted) == (4, [0, 1, 2])
+    held = [pool.allocate() for _ in range(6)]
+    assert pool.num_touched < 10, "half of what is taken may be cached, not more"
+    assert pool.num_cached > 0, "what grows for requests leaves cached prefixes alone where it can"
+    assert sorted(held) == sorted(set(held) - {None})
+    pool.check_integrity({block: 1 for block in held if block is not None})
+    held += [pool.allocate() for _ in range(100 - 6)]
+    assert None not in held, "the soft target never refuses a block"
+    assert pool.allocate() is None

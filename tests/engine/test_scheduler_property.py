@@ -56,7 +56,7 @@ class Workload:
         self.config = SchedulerConfig(
             block_size=r.randint(1, 4), num_blocks=r.randint(4, 12), max_running=max_running,
             max_batch_tokens=r.randint(max_running, 12), max_waiting=r.randint(1, 6), prefill_chunk=r.randint(1, 8),
-            max_outputs=r.randint(max_running, 8), ageing_steps=r.randint(1, 20),
+            max_outputs=r.randint(max_running, 8), ageing_steps=r.randint(1, 20), soft_blocks=r.choice([0, 1, 3]),
         )  # fmt: skip
         self.scheduler = Scheduler(self.config)
         self.memory = Memory(self.config)

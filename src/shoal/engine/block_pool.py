@@ -2,9 +2,13 @@
 
 Every block is in exactly one state:
 
+    fresh     never used: its memory is not taken yet                  from `_num_touched` on
     free      nobody refers to it, its content is worthless            in `_free`
     cached    nobody refers to it, but the prefix cache may serve it   in `_lru`, oldest first; may be evicted
     used      referred to by one or more sequences                     `_refs` > 0; may be in the prefix cache too
+
+Memory is taken when a fresh block is first used and never given back. So below the soft target, or where more than half
+of what was taken is in use, the pool grows rather than forget what is cached; above it cached blocks are evicted first.
 
 The pool knows nothing of tokens. All operations take constant time.
 """
@@ -16,20 +20,30 @@ from collections.abc import Callable, Mapping
 
 
 class BlockPool:
-    """Blocks 0 .. num_blocks - 1. `on_evict` is told of each cached block that is about to be reused."""
+    """Blocks 0 .. num_blocks - 1. `on_evict` is told of each cached block that is about to be reused.
 
-    def __init__(self, num_blocks: int, on_evict: Callable[[int], None]) -> None:
+    soft_blocks  blocks that may be touched before any is evicted; 0: all of them.
+    """
+
+    def __init__(self, num_blocks: int, on_evict: Callable[[int], None], soft_blocks: int = 0) -> None:
         self.num_blocks = num_blocks
+        self._soft_blocks = soft_blocks or num_blocks
+        self._num_touched = 0
         self._on_evict = on_evict
         self._refs = [0] * num_blocks
         self._kept = [False] * num_blocks
-        self._free = list(range(num_blocks - 1, -1, -1))
+        self._free: list[int] = []
         self._lru: OrderedDict[int, None] = OrderedDict()
 
     @property
     def num_available(self) -> int:
         """Blocks that `allocate` could hand out now."""
-        return len(self._free) + len(self._lru)
+        return self.num_blocks - self._num_touched + len(self._free) + len(self._lru)
+
+    @property
+    def num_touched(self) -> int:
+        """Blocks used at least once, whose memory is taken: 0 .. num_touched - 1."""
+        return self._num_touched
 
     @property
     def num_cached(self) -> int:
@@ -48,9 +62,12 @@ class BlockPool:
         return self._kept[block]
 
     def allocate(self) -> int | None:
-        """A block with one reference and worthless content: a free one, else the longest unused cached one."""
+        """A block with one reference and worthless content: free, fresh, or the longest unused cached one."""
         if self._free:
             block = self._free.pop()
+        elif self._num_touched < self.num_blocks and (not self._lru or self._may_grow()):
+            block = self._num_touched
+            self._num_touched += 1
         elif self._lru:
             block, _ = self._lru.popitem(last=False)
             self._kept[block] = False
@@ -59,6 +76,10 @@ class BlockPool:
             return None
         self._refs[block] = 1
         return block
+
+    def _may_grow(self) -> bool:
+        num_used = self._num_touched - len(self._lru)  # where this is asked nothing is free
+        return self._num_touched < max(self._soft_blocks, 2 * num_used)
 
     def share(self, block: int) -> None:
         """One more reference to a used or cached block."""
@@ -89,8 +110,8 @@ class BlockPool:
 
     def check_integrity(self, references: Mapping[int, int]) -> None:
         """AssertionError unless states partition the blocks and counts equal `references` (block -> holders)."""
-        free, cached = set(self._free), set(self._lru)
-        assert len(free) == len(self._free), "a block is free twice"
+        free, cached = {*self._free, *range(self._num_touched, self.num_blocks)}, set(self._lru)
+        assert len(free) == len(self._free) + self.num_blocks - self._num_touched, "a block is free twice"
         assert not free & cached, "a block is both free and cached"
         for block in range(self.num_blocks):
             refs = self._refs[block]

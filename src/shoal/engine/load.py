@@ -25,6 +25,10 @@ Kernels = Literal["auto", "native", "torch"]
 MAX_SHARE_OF_MEMORY = 0.25
 """Of what is free: what the cache may grow to where nothing else is said. Pages are taken only as they fill."""
 
+SOFT_BYTES = 256 * 2**20
+"""The cache grows to this, or to one whole context, before it evicts prefixes nobody uses: some 10,000 tokens of a
+small model. Beyond it grows only for what runs (`block_pool`), so a server that is merely old stays small."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunnerOptions:
@@ -34,8 +38,9 @@ class RunnerOptions:
     kv_type         of the cache; only the C kernels have a choice, theirs is f16 where nothing is said.
     activation_bits what quantised products see of an activation; only the C kernels have a choice: 8 (as llama.cpp,
                     the fastest, and theirs where nothing is said) or 16 (as good as float32).
-    kv_memory       of keys and values together; None: room for `max_running` full contexts, at most a quarter of the
-                    free memory, and at least one context.
+    kv_memory       of keys and values together, all used before anything is evicted; None: room for `max_running` full
+                    contexts, at most a quarter of the free memory, and at least one context, filled beyond SOFT_BYTES
+                    only when needed.
     """
 
     device: str = "auto"
@@ -53,12 +58,13 @@ class RunnerOptions:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """A runner and what to tell people of it."""
+    """A runner and what to tell people of it; `soft_blocks` for the scheduler."""
 
     runner: Runner
     context_length: int
     device: str
     kernels: str
+    soft_blocks: int = 0
 
 
 def load_runner(checkpoint: Checkpoint, options: RunnerOptions) -> Loaded:
@@ -86,13 +92,21 @@ def context_length(config: ModelConfig, wanted: int | None) -> int:
     return wanted
 
 
-def num_blocks(config: ModelConfig, options: RunnerOptions, context: int, head_bytes: int) -> int:
-    """Blocks of the cache. BadConfig where `kv_memory` does not hold a single context.
+def block_bytes(config: ModelConfig, options: RunnerOptions, head_bytes: int) -> int:
+    """Keys and values of one block in every layer. head_bytes: of the key, or the value, of one position and head."""
+    return 2 * config.num_layers * config.num_kv_heads * head_bytes * options.block_size
 
-    head_bytes  of the key, or the value, of one position and head.
-    """
-    per_token = 2 * config.num_layers * config.num_kv_heads * head_bytes
-    per_block = per_token * options.block_size
+
+def soft_blocks(config: ModelConfig, options: RunnerOptions, context: int, head_bytes: int) -> int:
+    """Blocks to fill before any is evicted; 0, which is all, where `kv_memory` says how much memory to use."""
+    if options.kv_memory is not None:
+        return 0
+    return max(SOFT_BYTES // block_bytes(config, options, head_bytes), -(-context // options.block_size))
+
+
+def num_blocks(config: ModelConfig, options: RunnerOptions, context: int, head_bytes: int) -> int:
+    """Blocks of the cache. BadConfig where `kv_memory` does not hold a single context."""
+    per_block = block_bytes(config, options, head_bytes)
     one_context = -(-context // options.block_size)
     if options.kv_memory is not None:
         blocks = options.kv_memory // per_block
@@ -123,9 +137,10 @@ def _native(checkpoint: Checkpoint, options: RunnerOptions, context: int) -> Loa
     from shoal.models.native_runner import NativeRunner
 
     kv_type = options.kv_type or "f16"
+    size = head_bytes(kv_type, checkpoint.config.head_dim)
     runner = NativeRunner(
         checkpoint,
-        num_blocks=num_blocks(checkpoint.config, options, context, head_bytes(kv_type, checkpoint.config.head_dim)),
+        num_blocks=num_blocks(checkpoint.config, options, context, size),
         block_size=options.block_size,
         threads=options.threads,
         kv_type=kv_type,
@@ -133,7 +148,8 @@ def _native(checkpoint: Checkpoint, options: RunnerOptions, context: int) -> Loa
         max_adapters=options.max_adapters,
         kernel_cache=options.kernel_cache,
     )
-    return Loaded(runner, context, "cpu", runner.kernels)
+    soft = soft_blocks(checkpoint.config, options, context, size)
+    return Loaded(runner, context, "cpu", runner.kernels, soft)
 
 
 def _torch(checkpoint: Checkpoint, options: RunnerOptions, device: str, context: int) -> Loaded:

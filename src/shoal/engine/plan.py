@@ -11,7 +11,7 @@ from shoal.engine.sequence import Sequence
 
 @dataclass(frozen=True, slots=True)
 class SchedulerConfig:
-    """Limits, all positive but `max_waiting`, which may be 0, and one switch.
+    """Limits, all positive but `max_waiting` and `soft_blocks`, which may be 0, and one switch.
 
     block_size, num_blocks  the cache: positions per block, blocks.
     max_batch_tokens  rows of one step, decode and prefill together; at least max_running, so that every running
@@ -23,6 +23,7 @@ class SchedulerConfig:
     ageing_steps      one level of priority is worth a head start of this many steps: a request waits for later ones
                       of better priority only so long, so nobody starves.
     prefix_cache      sequences may start from blocks that others computed; forks share theirs either way.
+    soft_blocks       blocks the cache fills before it evicts (see `block_pool`); 0: all.
     """
 
     block_size: int
@@ -34,10 +35,11 @@ class SchedulerConfig:
     max_outputs: int = 256
     ageing_steps: int = 200
     prefix_cache: bool = True
+    soft_blocks: int = 0
 
     def __post_init__(self) -> None:
         for key in self.__dataclass_fields__:
-            least = 0 if key in ("max_waiting", "prefix_cache") else 1
+            least = 0 if key in ("max_waiting", "prefix_cache", "soft_blocks") else 1
             if getattr(self, key) < least:
                 raise BadConfig(key, f"expected at least {least}, found {getattr(self, key)}")
         for key in ("max_batch_tokens", "max_outputs"):

@@ -39,7 +39,12 @@ class Scheduler:
 
     def __init__(self, config: SchedulerConfig) -> None:
         self.config = config
-        self.tables = BlockTables(config.num_blocks, config.block_size, shares_prefixes=config.prefix_cache)
+        self.tables = BlockTables(
+            config.num_blocks,
+            config.block_size,
+            shares_prefixes=config.prefix_cache,
+            soft_blocks=config.soft_blocks,
+        )
         self.num_preemptions = 0
         self.paused: list[Sequence] = []
         self._step = 0

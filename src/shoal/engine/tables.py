@@ -27,11 +27,11 @@ def num_shareable(seq: Sequence) -> int:
 
 
 class BlockTables:
-    def __init__(self, num_blocks: int, block_size: int, *, shares_prefixes: bool = True) -> None:
+    def __init__(self, num_blocks: int, block_size: int, *, shares_prefixes: bool = True, soft_blocks: int = 0) -> None:
         self.block_size = block_size
         self._shares_prefixes = shares_prefixes
         self.cache = PrefixCache()
-        self.pool = BlockPool(num_blocks, on_evict=self.cache.forget)
+        self.pool = BlockPool(num_blocks, self.cache.forget, soft_blocks)
 
     def blocks_for(self, num_tokens: int) -> int:
         return -(-num_tokens // self.block_size)

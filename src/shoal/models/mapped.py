@@ -30,6 +30,20 @@ def map_file(path: str | Path) -> np.ndarray:
         raise BadWeights(str(path), "file", "a readable file of weights", _reason(error)) from error
 
 
+def let_go(array: np.ndarray) -> None:
+    """Give back the memory of a part of a mapped file that was read; it is read again if need be. Others: no effect."""
+    base: object = array
+    while isinstance(base, np.ndarray):
+        base = base.base
+    mapping = base.obj if isinstance(base, memoryview) else base
+    if not isinstance(mapping, mmap.mmap) or not hasattr(mmap, "MADV_DONTNEED") or not array.flags.c_contiguous:
+        return
+    start = array.ctypes.data - np.frombuffer(mapping, np.uint8).ctypes.data
+    first, last = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, (start + array.nbytes) // mmap.PAGESIZE * mmap.PAGESIZE
+    if last > first:
+        mapping.madvise(mmap.MADV_DONTNEED, first, last - first)
+
+
 def read_text(path: Path, limit: int = MAX_JSON_BYTES) -> str:
     """The file's UTF-8 text. BadWeights if it cannot be read, is longer than `limit` bytes or not UTF-8."""
     try:

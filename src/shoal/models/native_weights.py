@@ -12,6 +12,7 @@ import numpy as np
 
 from shoal.kernels.native import Library, Matrix, aligned, pack
 from shoal.kernels.quant import dequantize
+from shoal.models.mapped import let_go
 from shoal.models.tensors import BLOCK, Tensor, Weights
 
 FLOATS = ("F32", "F16", "BF16")
@@ -74,3 +75,4 @@ class NativeWeights:
         for index in range(len(matrices)):
             matrices[index], memory = pack(self._library, tensor.storage, data[index], rows, columns)
             self._memory.append(memory)
+        let_go(tensor.data)

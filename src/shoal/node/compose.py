@@ -75,6 +75,7 @@ def _load(config: NodeConfig, path: Path) -> tuple[Engine, Language, ModelCard]:
         prefill_chunk=config.max_batch_tokens,
         max_outputs=max(256, config.max_running),
         prefix_cache=config.prefix_cache,
+        soft_blocks=loaded.soft_blocks,
     )
     engine_config = EngineConfig(
         name, loaded.context_length, checkpoint.config.num_layers, scheduler, loaded.device, loaded.kernels
