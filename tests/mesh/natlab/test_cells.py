@@ -86,7 +86,7 @@ def test_a_nat_that_forgets_its_mappings_does_not_end_the_link(stage: Stage, lab
     assert (talk["failed"], talk["links"]) == (0, 1), talk
     assert stage.a.ask("echo", peer=other) < 5
     mappings = lab.inside("ra", "conntrack", "-L", "-p", "udp")
-    assert re.search(rf"dst={WAN['a']} sport=\d+ dport=5\d{{4}}\b", mappings), mappings
+    assert re.search(rf"src={WAN['b']} dst={WAN['a']} sport=\d+ dport=5\d{{4}}\b", mappings), mappings
 
 
 def test_a_router_that_maps_a_port_makes_the_worst_pair_direct(stage: Stage, lab: NatLab, mapping_daemon: Path) -> None:
