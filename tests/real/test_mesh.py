@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -48,6 +50,14 @@ def peers_of(node: Served, state: str = "connected") -> list[dict[str, object]]:
 def text_of(node: Served, model: str, **options: object) -> str:
     answer = node.client().completions.create(model=model, **{**OPTIONS, **options})  # type: ignore[call-overload]
     return str(answer.choices[0].text)
+
+
+@contextmanager
+def joined(one: Served, home: Path) -> Iterator[Served]:
+    """A node without a model of its own, once it knows what `one` serves."""
+    with served(Path("none"), home, "--ticket", ticket_of(one), *LOCAL) as node:
+        until(lambda: peers_of(node))
+        yield node
 
 
 def test_either_endpoint_serves_both(default_gguf: Path, homes: list[Path]) -> None:
@@ -98,36 +108,30 @@ def test_a_peer_killed_in_mid_answer_loses_no_word(default_gguf: Path, homes: li
 
 
 def test_leaving_a_stream_cancels_at_the_peer(default_gguf: Path, homes: list[Path]) -> None:
-    with served(default_gguf, homes[0], "--share", *LOCAL) as one:
-        with served(Path("none"), homes[1], "--ticket", ticket_of(one), *LOCAL) as two:
-            until(lambda: peers_of(two))
-            options = OPTIONS | {"max_tokens": 4000}
-            stream = two.client().completions.create(model=one.model, stream=True, **options)  # type: ignore[call-overload]
-            next(iter(stream))
-            stream.close()
-            assert_idle(one)
+    with served(default_gguf, homes[0], "--share", *LOCAL) as one, joined(one, homes[1]) as two:
+        options = OPTIONS | {"max_tokens": 4000}
+        stream = two.client().completions.create(model=one.model, stream=True, **options)  # type: ignore[call-overload]
+        next(iter(stream))
+        stream.close()
+        assert_idle(one)
 
 
 def test_nothing_is_served_without_consent(default_gguf: Path, homes: list[Path]) -> None:
     """A member of the swarm that does not share, and a stranger with a ticket of another swarm."""
     with served(default_gguf, homes[0], "--share", *LOCAL) as one:
         ticket = ticket_of(one)
-        with served(default_gguf, homes[1], "--ticket", ticket, *LOCAL) as private:
-            with served(Path("none"), homes[2], "--ticket", ticket, *LOCAL) as node:
-                until(lambda: peers_of(node))
-                views = httpx.get(f"{node.url}/v1/mesh").json()["peers"]
-                mine = httpx.get(f"{private.url}/v1/mesh").json()["id"]
-                assert [peer["models"] for peer in views if peer["id"] == mine] in ([], [[]])
+        with served(default_gguf, homes[1], "--ticket", ticket, *LOCAL) as private, joined(one, homes[2]) as node:
+            views = httpx.get(f"{node.url}/v1/mesh").json()["peers"]
+            mine = httpx.get(f"{private.url}/v1/mesh").json()["id"]
+            assert [peer["models"] for peer in views if peer["id"] == mine] in ([], [[]])
         forged = shoal(homes[1], "join", ticket[:-4] + "aaaa", "--model", "none")
         assert forged.returncode == 1
         assert "ticket" in forged.stderr
 
 
 def test_an_error_of_the_request_comes_back_as_one(default_gguf: Path, homes: list[Path]) -> None:
-    with served(default_gguf, homes[0], "--share", *LOCAL) as one:
-        with served(Path("none"), homes[1], "--ticket", ticket_of(one), *LOCAL) as two:
-            until(lambda: peers_of(two))
-            with pytest.raises(openai.BadRequestError, match="tokens"):
-                text_of(two, one.model, prompt="word " * 9000)
-            with pytest.raises(openai.NotFoundError):
-                text_of(two, "nothing")
+    with served(default_gguf, homes[0], "--share", *LOCAL) as one, joined(one, homes[1]) as two:
+        with pytest.raises(openai.BadRequestError, match="tokens"):
+            text_of(two, one.model, prompt="word " * 9000)
+        with pytest.raises(openai.NotFoundError):
+            text_of(two, "nothing")

@@ -18,8 +18,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Everything, as the API giv
 
 
 @configured("host", "port", "api_keys")
-def peers(loaded: Loaded, url: NodeUrl = None, url_key: UrlKey = None, as_json: PIPED_WIDTH = 200
-AsJson = False) -> None:
+def peers(loaded: Loaded, url: NodeUrl = None, url_key: UrlKey = None, as_json: AsJson = False) -> None:
     """Show the peers of the node that runs here: link, round trip, models, and why one cannot be reached."""
     view: dict[str, Any] = asyncio.run(ask(place(loaded.config, url, url_key), "GET", "/mesh", None))
     if as_json:
