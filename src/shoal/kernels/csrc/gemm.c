@@ -148,7 +148,10 @@ INLINE const uint8_t *group_data(const matrix *w, int group) { return w->data + 
     const uint8_t *data = group_data(w, group);                                                     \
     int blocks = w->columns / 32;                                                                   \
     vf acc[M];                                                                                      \
-    for (int m = 0; m < M; m++) acc[m] = vf_set1(0);                                                \
+    for (int m = 0; m < M; m++) {                                                                   \
+      acc[m] = vf_set1(0);                                                                          \
+      __builtin_prefetch(o->y + (size_t)(row + m) * o->ldy + group * LANES, 1);                     \
+    }                                                                                               \
     in = from_row(in, w->columns, (size_t)row);                                                     \
     const block8 *terms[2] = {in.a, in.a2};                                                         \
     for (int t = 0; t < (in.a2 && w->pack < PF32 ? 2 : 1); t++) switch (w->pack) {                  \
