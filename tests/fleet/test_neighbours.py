@@ -77,3 +77,28 @@ def test_offers_follow_their_peers() -> None:
         assert neighbours.known == {}
 
     asyncio.run(main())
+
+
+def test_somebody_found_in_the_directory_is_asked_and_kept_for_a_while() -> None:
+    async def main() -> None:
+        clock = VirtualClock()
+        mesh = LocalMesh(clock)
+        me, other, empty = mesh.join(), mesh.join(), mesh.join()
+        sharing = Sharing(
+            ScriptedGenerate(words("a")),
+            lambda: (ModelCard("rare"),),
+            Accounts(Limits("public")),
+            lambda _: False,
+            clock,
+        )
+        sharing.register(other)
+        neighbours = Neighbours(me, clock, Accounts(Limits()), tuple, lambda _: 0.0)
+        assert not await neighbours.meet([empty.peer], "rare")
+        assert await neighbours.meet([empty.peer, other.peer], "rare")
+        neighbours.look()
+        assert [provider.models for provider in neighbours.providers()] == [{"rare"}]
+        await clock.advance(REFRESH_S + 1)
+        neighbours.look()
+        assert neighbours.providers() == []
+
+    asyncio.run(main())

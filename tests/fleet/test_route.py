@@ -259,3 +259,23 @@ def test_the_conversation_stays_where_its_prefix_is() -> None:
         assert [decision.provider for decision in desk.decisions] == ["b", "a"]
 
     asyncio.run(main())
+
+
+def test_a_model_nobody_here_serves_is_looked_for_once() -> None:
+    async def main() -> None:
+        desk = Desk()
+        looked: list[str] = []
+
+        async def discover(model: str) -> bool:
+            looked.append(model)
+            if model == "tiny":
+                desk.providers.append(provider("found", ScriptedGenerate(words("x"))))
+            return model == "tiny"
+
+        desk.router.discover = discover
+        assert (await desk.ask())[0].text == "x"
+        with pytest.raises(ModelNotFound):
+            await desk.ask(replace(CHAT, model="none"))
+        assert looked == ["tiny", "none"]
+
+    asyncio.run(main())

@@ -29,6 +29,8 @@ _log = logging.getLogger(__name__)
 ASK_TIMEOUT_S = 10.0
 REFRESH_S = 60.0
 """An offer is asked for again so often, because speeds and prices change without a sign."""
+MAX_MET = 8
+"""Peers asked at once for a model that no neighbour serves."""
 MAX_NEIGHBOURS = 256
 """Peers whose offers are kept; a router needs good providers, not all of them."""
 
@@ -63,14 +65,22 @@ class Neighbours:
     rtt_s: Callable[[PeerId], float]
     known: dict[PeerId, Known] = field(default_factory=dict)
     _asking: dict[PeerId, asyncio.Task[None]] = field(default_factory=dict)
+    _met: dict[PeerId, float] = field(default_factory=dict)
 
     def providers(self) -> list[Provider]:
-        sightings = {sighting.peer: sighting for sighting in self.seen()}
+        sightings = self._sightings()
         return [
             self._provider(peer, known.offer, sightings[peer])
             for peer, known in self.known.items()
             if peer in sightings and known.offer.cards
         ]
+
+    async def meet(self, peers: Sequence[PeerId], model: str) -> bool:
+        """Ask peers that are said to serve `model`, members or not; whether one of them does."""
+        asked = [self._ask(Sighting(peer)) for peer in peers[:MAX_MET] if peer not in self.known]
+        await asyncio.gather(*asked)
+        self._met.update(dict.fromkeys(peers[:MAX_MET], self.clock.monotonic()))
+        return any(model in provider.models for provider in self.providers())
 
     async def run(self, period_s: float = 1.0) -> None:
         """Until cancelled: ask newcomers, and again whom something changed at; forget who left."""
@@ -87,12 +97,19 @@ class Neighbours:
     def look(self) -> None:
         """Begin to ask whoever is due."""
         now = self.clock.monotonic()
-        sightings = {sighting.peer: sighting for sighting in self.seen()}
+        sightings = self._sightings()
         for peer in [peer for peer in self.known if peer not in sightings]:
             del self.known[peer]
         for sighting in sightings.values():
             if self._is_due(sighting, now) and len(self.known) + len(self._asking) < MAX_NEIGHBOURS:
                 self._asking[sighting.peer] = asyncio.create_task(self._ask(sighting))
+
+    def _sightings(self) -> dict[PeerId, Sighting]:
+        """Members, and for a while those that were found in another way."""
+        now = self.clock.monotonic()
+        self._met = {peer: since for peer, since in self._met.items() if now - since < REFRESH_S}
+        found = {peer: Sighting(peer) for peer in self._met}
+        return found | {sighting.peer: sighting for sighting in self.seen()}
 
     def _is_due(self, sighting: Sighting, now: float) -> bool:
         if sighting.peer in self._asking:
@@ -107,7 +124,7 @@ class Neighbours:
         except ShoalError as error:
             _log.debug("%s says not what it serves: %s", peer.short, error)
         finally:
-            del self._asking[peer]
+            self._asking.pop(peer, None)
         self.known[peer] = Known(offer, sighting.models, self.clock.monotonic())
 
     def _provider(self, peer: PeerId, offer: Offer, sighting: Sighting) -> Provider:

@@ -34,6 +34,7 @@ class Progress:
         self._choices = {self._first + offset: _Choice() for offset in range(request.n)}
         self._is_begun = False
         self._usages: list[Usage] = []
+        self._providers: list[str] = []
         self._carried = 0  # tokens that the next provider is given as text, and so counts as prompt
 
     @property
@@ -56,8 +57,8 @@ class Progress:
         is_plain = self._request.sampling.logprobs is None
         return is_plain and not any(choice.has_calls and not choice.is_done for choice in self._choices.values())
 
-    def add(self, chunk: Chunk) -> Chunk:
-        """Record a chunk; what to deliver: usage is held back until the whole answer is there.
+    def add(self, chunk: Chunk, provider: str = "") -> Chunk:
+        """Record a chunk of `provider`; what to deliver: usage is held back until the whole answer is there.
 
         PeerFault for a chunk that breaks the rules of `core.chunk`.
         """
@@ -71,6 +72,8 @@ class Progress:
         choice.has_calls = choice.has_calls or bool(chunk.tool_calls)
         choice.is_done = chunk.finish_reason is not None
         self._is_begun = True
+        if provider not in ("", *self._providers[-1:]) and (chunk.text or chunk.token_ids or choice.is_done):
+            self._providers.append(provider)
         if chunk.usage is not None:
             self._usages.append(chunk.usage)
         return replace(chunk, usage=self._usage() if self.is_whole else None)
@@ -90,10 +93,11 @@ class Progress:
         return replace(self._request, n=1, echo=False, resume=resume)
 
     def _usage(self) -> Usage | None:
-        """The last provider's, with what others made counted as answer."""
+        """The last provider's, with what others made counted as answer; who they were is this node's own word."""
+        providers = tuple(self._providers)
         if not self._usages:
-            return Usage(completion_tokens=self._num_tokens())
-        last, known = self._usages[-1], self._num_tokens()
+            return Usage(completion_tokens=self._num_tokens(), providers=providers)
+        last, known = replace(self._usages[-1], providers=providers), self._num_tokens()
         if known:
             return replace(last, completion_tokens=known)
         prompt = max(0, last.prompt_tokens - self._carried)

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 
 from shoal.core.chunk import Chunk
@@ -44,9 +44,17 @@ class Decision:
     num_tokens: int
 
 
+async def nobody_more(model: str) -> bool:
+    """`Router.discover` where the directory is all there is."""
+    return False
+
+
 @dataclass(slots=True)
 class Router:
-    """`decided` is told each decision once it is over. `allowed` filters providers per request (policy, privacy)."""
+    """`decided` is told each decision once it is over. `allowed` filters providers per request (policy, privacy).
+
+    discover  asked for a model that nobody in the directory serves, once per request; True if it may be there now.
+    """
 
     directory: Directory
     clock: Clock
@@ -54,6 +62,7 @@ class Router:
     allowed: Callable[[Request, Provider], bool]
     health: Health
     affinity: Affinity
+    discover: Callable[[str], Awaitable[bool]] = nobody_more
 
     async def generate(self, request: Request) -> AsyncIterator[Chunk]:
         """See `core.seams`. Raises the last provider's error when none is left; ModelNotFound when none serves it."""
@@ -61,6 +70,8 @@ class Router:
         progress, tried, errors = Progress(request), set[str](), list[ShoalError]()
         while not progress.is_whole:
             bid = self._best(request, progress, tried)
+            if bid is None and not tried and await self.discover(request.model):
+                bid = self._best(request, progress, tried)
             if bid is None:
                 raise self._give_up(request, tried, errors)
             tried.add(bid.provider.name)
@@ -88,7 +99,7 @@ class Router:
             async with closing(_merged(bid.provider, progress.rest())) as chunks:
                 async for chunk in chunks:
                     num_tokens += len(chunk.token_ids)
-                    yield progress.add(chunk)
+                    yield progress.add(chunk, name)
             if not progress.is_whole:
                 raise PeerFault("the answer ended without a finish reason")
             self.health.succeeded(name)

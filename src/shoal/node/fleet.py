@@ -21,7 +21,7 @@ from shoal.core.service import DecisionView, EngineStats, MeshView, ModelCard, P
 from shoal.fleet.affinity import Affinity
 from shoal.fleet.health import Health
 from shoal.fleet.provider import Provider
-from shoal.fleet.route import Decision, Router
+from shoal.fleet.route import Decision, Router, nobody_more
 from shoal.fleet.speeds import Speeds, observed
 from shoal.fleet.upstream import Upstream, UpstreamConfig
 from shoal.fleet.upstream_wire import CONTINUES, FLAVOURS, Flavour
@@ -49,6 +49,7 @@ class Fleet:
     peers: Callable[[], Sequence[Provider]] = tuple
     mesh: Callable[[], MeshView | None] = lambda: None
     ping: Callable[[str], Awaitable[PingView]] = no_mesh
+    discover: Callable[[str], Awaitable[bool]] = nobody_more
     decided: Callable[[Decision], None] = lambda _: None
     upstreams: dict[str, Provider] = field(default_factory=dict)
     decisions: deque[DecisionView] = field(default_factory=lambda: deque(maxlen=KEPT_DECISIONS))
@@ -63,7 +64,7 @@ class Fleet:
         return None if self.local is None else observed(self.local.generate, self.speeds)
 
     def service(self) -> Service:
-        router = Router(self.providers, self.clock, self._note, self._allows, Health(), Affinity())
+        router = Router(self.providers, self.clock, self._note, self._allows, Health(), Affinity(), self.discover)
         local = self.local or _NOTHING
         return replace(
             local,

@@ -15,11 +15,12 @@ from shoal.core.clock import Clock
 from shoal.core.errors import BadConfig, InvalidRequest, ShoalError
 from shoal.core.service import MeshView, PingView
 from shoal.fleet.accounts import Accounts, Limits
-from shoal.fleet.neighbours import Neighbours, Sighting
+from shoal.fleet.neighbours import MAX_MET, Neighbours, Sighting
 from shoal.fleet.provider import Provider
 from shoal.fleet.sharing import Sharing
 from shoal.mesh.address import Address
 from shoal.mesh.calls import CallOptions, Incoming
+from shoal.mesh.dht import topic_of
 from shoal.mesh.gossip import Load
 from shoal.mesh.nat.natpmp import default_gateway
 from shoal.mesh.peer_id import PeerId
@@ -36,6 +37,8 @@ LOAD_S = 0.5
 """Between two looks at the own load; it is told when it changed."""
 REJOIN_S = 5.0
 SAVE_S = 60.0
+PUBLISH_S = 1200.0
+"""Records live two hours and are renewed by the directory itself; this is for adapters loaded since."""
 PINGS = 4
 PING = "node.ping"
 MICROCENTS_PER_KTOK = 1e5
@@ -139,6 +142,24 @@ class Mesh:
             int(self.config.share_price * MICROCENTS_PER_KTOK),
         )
 
+    async def publish(self, fleet: Fleet) -> None:
+        """Say in the directory which models this node serves, where it serves any."""
+        while fleet.local is not None and self.sharing != "private":
+            for card in fleet.local.models():
+                with contextlib.suppress(ShoalError):
+                    await self.parts.dht.provide(_topic(card.id))
+            await self.clock.sleep(PUBLISH_S)
+
+    async def discover(self, model: str) -> bool:
+        """Look in the directory for peers that serve `model`; whether one was found that does."""
+        dht, peers = self.parts.dht, list[PeerId]()
+        with contextlib.suppress(ShoalError):
+            for record in (await dht.providers(_topic(model)))[: 2 * MAX_MET]:
+                if record.author != self.parts.me and (address := await dht.resolve(record.author)) is not None:
+                    self.parts.switchboard.learn(address, "dht")
+                    peers.append(record.author)
+        return bool(peers) and await self.neighbours.meet(peers, model)
+
     async def observe(self) -> None:
         """Learn from public peers how this node looks from outside."""
         nat = self.parts.nat
@@ -174,14 +195,25 @@ async def meshing(config: NodeConfig, fleet: Fleet, clock: Clock) -> AsyncIterat
         seeds = (*(address for ticket in tickets for address in ticket.bootstrap), *home.peers(secret, clock.wall()))
         mesh = Mesh(config, clock, parts, accounts, neighbours, tuple(dict.fromkeys(seeds)))
         _register(mesh, fleet, secret)
-        fleet.peers, fleet.mesh, fleet.ping = mesh.providers, mesh.view, mesh.ping
+        fleet.peers, fleet.mesh, fleet.ping, fleet.discover = mesh.providers, mesh.view, mesh.ping, mesh.discover
         parts.switchboard.start()
-        loops = [mesh.join(), mesh.tell_load(fleet), mesh.observe(), mesh.save(home), neighbours.run()]
+        loops = [
+            mesh.join(),
+            mesh.tell_load(fleet),
+            mesh.publish(fleet),
+            mesh.observe(),
+            mesh.save(home),
+            neighbours.run(),
+        ]
         loops += [parts.gossip.run(), parts.dht.run(), *([parts.lan.run()] if config.lan else [])]
         async with _running(loops):
             yield mesh
             await parts.gossip.leave()
         home.forget_ticket()
+
+
+def _topic(model: str) -> bytes:
+    return topic_of(f"model:{model}")
 
 
 def _secret(config: NodeConfig, home: MeshHome, tickets: list[Ticket]) -> bytes | None:
