@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import native_harness as harness
 import numpy as np
@@ -136,3 +137,21 @@ def test_a_compiler_that_fails_is_quoted(monkeypatch: pytest.MonkeyPatch, tmp_pa
     with pytest.raises(Unsupported, match="no such luck"):
         build.library_path(cache_dir=tmp_path)  # type: ignore[arg-type]
     assert list(tmp_path.iterdir()) == []  # type: ignore[attr-defined]
+
+
+def test_sources_edited_during_a_build_do_not_get_into_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A library once held the new files under the old files' name, and every later process loaded it."""
+    sources, seen = tmp_path / "csrc", tmp_path / "seen"
+    sources.mkdir()
+    (sources / "shoal.c").write_text("old")
+    compiler = (
+        "/bin/sh",
+        "-c",
+        f'echo new > {sources}/shoal.c; for a; do case $a in *.c) cat "$a" > {seen};; esac; done',
+        "x",
+    )
+    monkeypatch.setattr(build, "SOURCES", sources)
+    monkeypatch.setattr(build, "find_compiler", lambda: compiler)
+    before = build.library_path(cache_dir=tmp_path)
+    assert seen.read_text() == "old"
+    assert build.library_path(cache_dir=tmp_path) != before

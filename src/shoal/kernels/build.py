@@ -1,7 +1,8 @@
 """Compiles the C kernels for this CPU, once, into a cache. No compiler, no kernels: callers fall back to torch.
 
 The library is one translation unit with a plain ABI; its file name carries a hash of the sources, the flags and the
-compiler, so a stale build is never loaded. Building takes a few seconds and ends in an atomic rename.
+compiler, so a stale build is never loaded. The bytes that were hashed are the bytes that are compiled, even while
+somebody edits the files. Building takes a few seconds and ends in an atomic rename.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -91,9 +93,10 @@ def library_path(isa: str | None = None, cache_dir: Path | None = None) -> Path:
     if compiler is None:
         raise Unsupported("kernels: no C compiler found; install gcc or clang, or `pip install ziglang`")
     flags = (*BASE_FLAGS, *ISAS[isa][1], *_machine_flags(isa))
-    target = (cache_dir or default_cache()) / f"shoal-{isa}-{_key(compiler, flags)}{_suffix()}"
+    sources = {path.name: path.read_bytes() for path in sorted(SOURCES.iterdir())}
+    target = (cache_dir or default_cache()) / f"shoal-{isa}-{_key(compiler, flags, sources)}{_suffix()}"
     if not target.exists():
-        _compile(compiler, flags, target)
+        _compile(compiler, flags, sources, target)
     return target
 
 
@@ -116,19 +119,22 @@ def _suffix() -> str:
     return sysconfig.get_config_var("SHLIB_SUFFIX") or ".so"
 
 
-def _key(compiler: tuple[str, ...], flags: tuple[str, ...]) -> str:
+def _key(compiler: tuple[str, ...], flags: tuple[str, ...], sources: Mapping[str, bytes]) -> str:
     state = hashlib.sha256("\0".join((*compiler, *flags, platform.machine())).encode())
-    for source in sorted(SOURCES.iterdir()):
-        state.update(source.name.encode() + b"\0" + source.read_bytes())
+    for name, text in sources.items():
+        state.update(name.encode() + b"\0" + text)
     return state.hexdigest()[:16]
 
 
-def _compile(compiler: tuple[str, ...], flags: tuple[str, ...], target: Path) -> None:
+def _compile(compiler: tuple[str, ...], flags: tuple[str, ...], sources: Mapping[str, bytes], target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, partial = tempfile.mkstemp(suffix=target.suffix, dir=target.parent)
     os.close(handle)
-    command = [*compiler, *flags, str(SOURCES / "shoal.c"), "-o", partial, "-lm"]
+    folder = tempfile.TemporaryDirectory(prefix="shoal-kernels-")
+    command = [*compiler, *flags, f"{folder.name}/shoal.c", "-o", partial, "-lm"]
     try:
+        for name, text in sources.items():
+            Path(folder.name, name).write_bytes(text)
         done = subprocess.run(command, capture_output=True, text=True, timeout=300)  # noqa: S603
         if done.returncode != 0:
             raise Unsupported(f"kernels: {' '.join(command)} failed: {done.stderr.strip()[-2000:]}")
@@ -136,4 +142,5 @@ def _compile(compiler: tuple[str, ...], flags: tuple[str, ...], target: Path) ->
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Unsupported(f"kernels: {command[0]} could not be run: {error}") from error
     finally:
+        folder.cleanup()
         Path(partial).unlink(missing_ok=True)
