@@ -108,6 +108,22 @@ def test_chat_gives_text_usage_and_a_fingerprint(client: openai.OpenAI) -> None:
     assert done.model == "tiny"
 
 
+def test_usage_names_who_computed_the_answer(start: Callable[..., Any]) -> None:
+    usage = Usage(1, 2, providers=("peer", "local"))
+    url = start(ScriptedGenerate(lambda _: [Chunk(text="x", finish_reason="stop", usage=usage)])).url
+    client = openai.OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0)
+    whole = client.chat.completions.create(model="tiny", messages=HELLO).usage
+    stream = client.chat.completions.create(
+        model="tiny", messages=HELLO, stream=True, stream_options={"include_usage": True}
+    )
+    last = [chunk.usage for chunk in stream][-1]
+    response = client.responses.create(model="tiny", input="hello").usage
+    several = client.completions.create(model="tiny", prompt=["a", "b"]).usage
+    for told in (whole, last, response, several):
+        assert told is not None
+        assert told.model_extra == {"shoal": {"providers": ["peer", "local"]}}
+
+
 def test_sampling_arrives_whole(client: openai.OpenAI, generate: ScriptedGenerate) -> None:
     extra = {"top_k": 5, "min_p": 0.1, "repetition_penalty": 1.5, "min_tokens": 2, "ignore_eos": True, "priority": -3}
     client.chat.completions.create(

@@ -49,7 +49,11 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What the whole request cost. Tokens are counts; times are seconds; costs are None where not measured."""
+    """What the whole request cost. Tokens are counts; times are seconds; costs are None where not measured.
+
+    providers  who computed the answer, in order: "local", a peer's id, "upstream:NAME". Filled by whoever asked them,
+               never taken from their word; empty where there was nobody to choose from.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -61,6 +65,7 @@ class Usage:
     water_l: Measured | None = None
     carbon_g: Measured | None = None
     cost_usd: Measured | None = None
+    providers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

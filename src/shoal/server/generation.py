@@ -112,6 +112,7 @@ def _sum(a: Usage, b: Usage) -> Usage:
         _add(a.water_l, b.water_l),
         _add(a.carbon_g, b.carbon_g),
         _add(a.cost_usd, b.cost_usd),
+        tuple(dict.fromkeys((*a.providers, *b.providers))),
     )
 
 

@@ -15,7 +15,8 @@ class Reading(Answer):
 
 
 class Cost(Answer):
-    """Shoal's own part: seconds in the queue, to the first token and in all; energy, water, carbon, money."""
+    """Shoal's own part: seconds in the queue, to the first token and in all; energy, water, carbon, money; and who
+    computed it, in order: "local", a peer's id, "upstream:NAME"."""
 
     queue_s: float
     ttft_s: float
@@ -24,6 +25,7 @@ class Cost(Answer):
     water_l: Reading
     carbon_g: Reading
     cost_usd: Reading
+    providers: list[str]
 
 
 class PromptDetails(Answer):
@@ -78,11 +80,13 @@ def responses_usage(usage: Usage) -> ResponsesUsage:
 
 
 def _cost(usage: Usage) -> dict[str, Cost]:
-    known = {name: _plain(value) for name in Cost.model_fields if (value := getattr(usage, name)) is not None}
+    known = {name: _plain(value) for name in Cost.model_fields if (value := getattr(usage, name)) not in (None, ())}
     return {"shoal": Cost.model_construct(set(known), **known)} if known else {}
 
 
-def _plain(value: float | Measured) -> float | Reading:
+def _plain(value: float | Measured | tuple[str, ...]) -> float | Reading | list[str]:
+    if isinstance(value, tuple):
+        return list(value)
     if not isinstance(value, Measured):
         return value
     return Reading(**{item.name: getattr(value, item.name) for item in fields(value)})
