@@ -47,6 +47,35 @@ static void products(int storage) {
   free(raw), free(packed), free(x), free(y), free(a);
 }
 
+// Ten queries at once, then one whose segments of keys are apart, over 300 cached positions.
+static void attention(int type, int dim) {
+  enum { KEYS_USED = 300, HEADS = 6, KV_HEADS = 2, BLOCK_SIZE = 32, NUM_BLOCKS = 10, ROWS = 10 };
+  int64_t size = (int64_t)BLOCK_SIZE * KV_HEADS * (type == KV_INT8 ? dim + 4 : dim * (int)element_bytes(type));
+  cache c = {calloc(NUM_BLOCKS, (size_t)size), calloc(NUM_BLOCKS, (size_t)size), BLOCK_SIZE, KV_HEADS, dim, type, NUM_BLOCKS * size, size};
+  float row[2][KV_HEADS * 256], *q = malloc(4 * ROWS * HEADS * (size_t)dim), *out = malloc(4 * ROWS * HEADS * (size_t)dim);
+  int32_t table[NUM_BLOCKS], positions[ROWS], start[2] = {0, ROWS}, length = KEYS_USED;
+  for (int i = 0; i < NUM_BLOCKS; i++) table[i] = (3 * i + 1) % NUM_BLOCKS;
+  for (int p = 0; p < KEYS_USED; p++) {
+    for (int i = 0; i < KV_HEADS * dim; i++) row[0][i] = 2 * uniform(), row[1][i] = uniform();
+    write_kv_row(&c, 0, table[p / BLOCK_SIZE] * BLOCK_SIZE + p % BLOCK_SIZE, row[0], row[1]);
+  }
+  for (int i = 0; i < ROWS * HEADS * dim; i++) q[i] = 2 * uniform();
+  for (int i = 0; i < ROWS; i++) positions[i] = KEYS_USED - ROWS + i;
+  attention_scratch *t = malloc(sizeof *t);
+  attention_args a = {q, out, HEADS, 0, 0, 1 / sqrtf((float)dim), 0};
+  for (int rows = ROWS; rows > 0; rows -= ROWS - 1) {
+    batch b = {.positions = positions + ROWS - rows, .query_start = start, .context_lens = &length, .block_tables = table,
+               .partials = malloc(4 * (size_t)(rows * HEADS * 2 * (dim + 2))), .rows = rows, .seqs = 1, .max_blocks = NUM_BLOCKS, .segments = 2};
+    int threads = rows == 1 ? 8 : 1;
+    start[1] = rows;
+    for (int i = 0, n = attention_pieces(&c, &b, &a, threads); i < n; i++) attention_piece(&c, &b, &a, t, threads, i);
+    for (int i = 0, n = merge_pieces(&c, &b, &a, threads); i < n; i++) merge_piece(&c, &b, &a, i);
+    for (int i = 0; i < rows * HEADS * dim; i++) printf("%.9g\n", out[i]);
+    free(b.partials);
+  }
+  free(c.k), free(c.v), free(q), free(out), free(t);
+}
+
 static void functions(void) {
   for (float f = -100; f < 100; f += 0.37f) {
     vf v = vf_set1(f), e = vf_exp(v), s = vf_silu(v), g = vf_gelu_tanh(v), t = vf_tanh(v);
@@ -57,6 +86,7 @@ static void functions(void) {
 
 int main(void) {
   for (int storage = 0; storage < S_COUNT; storage++) products(storage);
+  for (int type = KV_F32; type <= KV_INT8; type++) attention(type, 16 * (3 + type));
   functions();
   return 0;
 }
