@@ -170,8 +170,9 @@ def _found(switchboard: Switchboard) -> Callable[[Address], None]:
 
 
 async def _tcp(place: Place, clock: Clock) -> TcpCarrier:
+    listen = _endpoints(place.host, place.port)
     try:
-        return await listen_tcp(place.key, TcpOptions(_endpoints(place.host, place.port), clock=clock))
+        return await listen_tcp(place.key, TcpOptions(listen, clock=clock))
     except LocalError as error:
         raise BadConfig("mesh_port", str(error)) from error
 

@@ -164,7 +164,7 @@ class Mesh:
         """Learn from public peers how this node looks from outside."""
         nat = self.parts.nat
         if nat is not None:
-            await nat.run(self._observers, default_gateway() if self.config.mesh_host == "0.0.0.0" else None)  # noqa: S104
+            await nat.run(self._observers, _gateway(self.config))
 
     async def _observers(self) -> tuple[PeerId, ...]:
         while not (found := [r.peer for r in self.parts.switchboard.snapshot() if r.link and r.link.carrier == "quic"]):
@@ -209,7 +209,14 @@ async def meshing(config: NodeConfig, fleet: Fleet, clock: Clock) -> AsyncIterat
         async with _running(loops):
             yield mesh
             await parts.gossip.leave()
+            if parts.nat is not None:
+                await parts.nat.close(_gateway(config))
         home.forget_ticket()
+
+
+def _gateway(config: NodeConfig) -> str | None:
+    """The router to ask for a port; none where this node listens on one address only."""
+    return default_gateway() if config.mesh_host == "0.0.0.0" else None  # noqa: S104
 
 
 def _topic(model: str) -> bytes:

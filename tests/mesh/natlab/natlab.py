@@ -51,8 +51,9 @@ MAPPING_CONFIG = """
 ext_ifname=wan
 ext_ip={outside}
 listening_ip=lan
-enable_natpmp=yes
-enable_upnp=no
+enable_natpmp={natpmp}
+enable_upnp={upnp}
+http_port=5555
 secure_mode=yes
 upnp_forward_chain=miniupnpd
 upnp_nat_chain=premap
@@ -236,18 +237,20 @@ table inet guard {{
                 self.ip("ia", f"route del {HOST['a']}/32")
 
     @contextlib.contextmanager
-    def mapping_daemon(self, folder: Path) -> Iterator[None]:
-        """miniupnpd on router b, as on home routers: NAT-PMP for the hosts behind it."""
+    def mapping_daemon(self, folder: Path, protocol: str = "natpmp") -> Iterator[None]:
+        """miniupnpd on router b, as on home routers: "natpmp" or "upnp" for the hosts behind it."""
         self.inside("rb", "nft", "-f", "-", given=MAPPING_RULES)
         config = folder / "miniupnpd.conf"
-        config.write_text(MAPPING_CONFIG.format(outside=WAN["b"]))
+        config.write_text(
+            MAPPING_CONFIG.format(outside=WAN["b"], **{p: "yes" if p == protocol else "no" for p in ("natpmp", "upnp")})
+        )
         command = ["ip", "netns", "exec", self.ns("rb"), "miniupnpd", "-d", "-f", str(config), "-P", f"{config}.pid"]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as daemon:
             assert daemon.stdout is not None
             said = []
             for line in daemon.stdout:
                 said.append(line)
-                if "Listening for NAT-PMP" in line:
+                if ("Listening for NAT-PMP" if protocol == "natpmp" else "HTTP listening") in line:
                     break
             else:
                 raise RuntimeError(f"miniupnpd did not start: {''.join(said)}")

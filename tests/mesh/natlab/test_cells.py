@@ -89,9 +89,12 @@ def test_a_nat_that_forgets_its_mappings_does_not_end_the_link(stage: Stage, lab
     assert re.search(rf"src={WAN['b']} dst={WAN['a']} sport=\d+ dport=5\d{{4}}\b", mappings), mappings
 
 
-def test_a_router_that_maps_a_port_makes_the_worst_pair_direct(stage: Stage, lab: NatLab, mapping_daemon: Path) -> None:
+@pytest.mark.parametrize("protocol", ["natpmp", "upnp"])
+def test_a_router_that_maps_a_port_makes_the_worst_pair_direct(
+    stage: Stage, lab: NatLab, mapping_daemon: Path, protocol: str
+) -> None:
     stage.nats(Cell("symmetric", "symmetric", ()))
-    with lab.mapping_daemon(mapping_daemon):
+    with lab.mapping_daemon(mapping_daemon, protocol):
         stage.nodes()
         mapped = stage.b.ask("map_port")
         assert mapped["address"][1][0][0].startswith(f"{WAN['b']}:"), mapped

@@ -6,6 +6,7 @@ classify   observed addresses into a kind of NAT: pure.
 observe    "nat.observe": any public peer tells a caller the address it comes from.
 introduce  "nat.introduce", "nat.dial": a common peer tells two others to dial each other at once.
 natpmp     NAT-PMP (RFC 6886): asking a home router for a port.
+upnp       UPnP IGD: the same for routers that speak only that.
 service    the node's part: observe, classify, map, and tell the quic carrier its addresses.
 
 What this does not protect against: an observer may lie about an address. One that nobody else confirms is used only

@@ -10,7 +10,7 @@ from shoal.core.clock import Clock
 from shoal.core.errors import ShoalError
 from shoal.mesh.address import Address
 from shoal.mesh.calls import Caller
-from shoal.mesh.nat import natpmp
+from shoal.mesh.nat import natpmp, upnp
 from shoal.mesh.nat.classify import Nat, classify
 from shoal.mesh.nat.journal import Journal
 from shoal.mesh.nat.observe import observe
@@ -40,6 +40,7 @@ class NatService:
         self.journal = Journal(clock)
         self.nat = classify((), ())
         self._mapped: natpmp.Mapping | None = None
+        self._by = ""
         self._is_open = False
 
     async def run(self, observers: Callable[[], Awaitable[tuple[PeerId, ...]]], gateway: str | None) -> None:
@@ -71,14 +72,16 @@ class NatService:
     async def map_port(self, gateway: str) -> None:
         """Ask the router for our UDP port; a router without the service is noted, never an error."""
         port = int(self._carrier.bound()[0].rsplit(":", 1)[1])
-        try:
-            self._mapped = await natpmp.map_port(gateway, port)
-        except ShoalError as error:
-            self._mapped = None
-            self.journal.note(f"ask the router {gateway} for a port", str(error), is_good=False)
-        else:
-            outcome = f"{self._mapped.external} for {self._mapped.lifetime_s} s"
-            self.journal.note(f"ask the router {gateway} for a port", outcome)
+        self._mapped = None
+        for name, ask in (("NAT-PMP", natpmp.map_port), ("UPnP", upnp.map_port)):
+            what = f"ask the router {gateway} for a port by {name}"
+            try:
+                self._mapped, self._by = await ask(gateway, port), name
+            except ShoalError as error:
+                self.journal.note(what, str(error), is_good=False)
+            else:
+                self.journal.note(what, f"{self._mapped.external} for {self._mapped.lifetime_s} s")
+                break
         await self._tell()
 
     async def close(self, gateway: str | None) -> None:
@@ -87,9 +90,15 @@ class NatService:
             return
         try:
             async with asyncio.timeout(1.0):
-                await natpmp.unmap_port(gateway, self._mapped.internal_port)
+                await self._unmap(gateway, self._mapped)
         except (ShoalError, TimeoutError) as error:
             self.journal.note(f"give the router {gateway} its port back", str(error) or "no answer", is_good=False)
+
+    async def _unmap(self, gateway: str, mapped: natpmp.Mapping) -> None:
+        if self._by == "UPnP":
+            await upnp.unmap_port(gateway, int(mapped.external.rpartition(":")[2]))
+        else:
+            await natpmp.unmap_port(gateway, mapped.internal_port)
 
     async def _tell(self) -> None:
         mapped = (self._mapped.external,) if self._mapped else ()
