@@ -15,6 +15,7 @@ from torch.nn.functional import gelu, silu
 
 from shoal.models.config import ModelConfig
 from shoal.models.torch_attention import PagedCache, attend
+from shoal.models.torch_graphs import FixedStep
 from shoal.models.torch_step import Step
 from shoal.models.torch_weights import TorchWeights
 
@@ -30,7 +31,7 @@ class TorchOps:
     weights: TorchWeights
     cache: PagedCache
     adapters: Mapping[int, TorchAdapter]
-    step: Step
+    step: Step | FixedStep
     tapped: torch.Tensor | None = None
 
     def embed(self, weight: str, scale: float = 1.0) -> torch.Tensor:

@@ -18,6 +18,7 @@ from shoal.models.batch import Batch
 from shoal.models.families import family_forward
 from shoal.models.lora import Adapter, read_adapter
 from shoal.models.torch_attention import PagedCache
+from shoal.models.torch_graphs import FixedStep, FixedSteps
 from shoal.models.torch_ops import TorchAdapter, TorchOps
 from shoal.models.torch_step import Step
 from shoal.models.torch_weights import TorchWeights
@@ -32,6 +33,7 @@ class TorchRunner:
     """A network, its cache and its adapters on one device. Not thread-safe: one caller, one step at a time.
 
     num_blocks blocks of block_size positions each; adapter slots are 0 .. max_adapters - 1. `dtype` None: the device's.
+    has_fixed_steps: plain decode steps in fixed shapes, on CUDA as graphs (see torch_graphs); None: on CUDA.
     Raises BadConfig for a device that is not here, Unsupported for one this code does not run on.
     """
 
@@ -44,13 +46,17 @@ class TorchRunner:
         block_size: int = 16,
         num_blocks: int,
         max_adapters: int = 8,
+        has_fixed_steps: bool | None = None,
     ) -> None:
         self.block_size, self.num_blocks, self.max_adapters = block_size, num_blocks, max_adapters
         self._config = checkpoint.config
         self._device = _parse_device(device)
         compute = _DTYPES[dtype or ("float32" if self._device.type == "cpu" else "bfloat16")]
         self._weights = TorchWeights(checkpoint.weights, self._device, compute)
-        self._cache = PagedCache(self._config, num_blocks * block_size, self._device, compute)
+        fixed = self._device.type == "cuda" if has_fixed_steps is None else has_fixed_steps
+        slots = num_blocks * block_size
+        self._cache = PagedCache(self._config, slots + fixed * block_size, self._device, compute)
+        self._fixed = FixedSteps(self._config, slots, block_size, self._device) if fixed else None
         self._forward = family_forward(self._config)
         self._adapters: dict[int, TorchAdapter] = {}
         self._taps = np.zeros((0, self.hidden_size), np.float32)
@@ -72,6 +78,9 @@ class TorchRunner:
             return self._run(batch)
 
     def _run(self, batch: Batch) -> np.ndarray:
+        if self._fixed is not None and (logits := self._fixed.run(batch, self._compute)) is not None:
+            self._taps = np.zeros((0, self.hidden_size), np.float32)
+            return _to_numpy(logits)
         step = Step(batch, self._config, self.block_size, self._device)
         self._check_adapters(step)
         ops = TorchOps(self._config, self._weights, self._cache, self._adapters, step)
@@ -79,6 +88,11 @@ class TorchRunner:
         tapped = ops.tapped if ops.tapped is not None else torch.zeros((0, self.hidden_size))
         self._taps = _to_numpy(tapped)
         return _to_numpy(logits)
+
+    def _compute(self, step: FixedStep) -> torch.Tensor:
+        ops = TorchOps(self._config, self._weights, self._cache, {}, step)
+        logits: torch.Tensor = self._forward(ops, self._config)
+        return logits
 
     def taps(self) -> np.ndarray:
         """float32 (output_rows, hidden): the residual stream the last batch's `tap_layer` asked for; else no rows."""
@@ -102,7 +116,7 @@ class TorchRunner:
 
     def close(self) -> None:
         """Let go of weights and cache; the runner cannot run afterwards."""
-        del self._weights, self._cache
+        del self._weights, self._cache, self._fixed
         self._adapters = {}
 
     def _check_adapters(self, step: Step) -> None:
