@@ -1,7 +1,7 @@
 """Speculative decoding: tokens per second on recorded agent work and on chat, without drafts and with each drafter.
 
     python bench/speculation.py [--quick] [--model FILE] [--draft-model FILE] [--threads N] [--traces NAME ...]
-                                [--turns N] [--into FILE]
+                                [--turns N] [--into FILE] [--learned]
 
 The traces (bench/traces, recorded by traces/record.py with the default model) are replayed request by request, each
 replay in a fresh engine whose drafter knows nothing at the start; the modes take turns. Speed counts from each answer's
@@ -169,7 +169,7 @@ def ratios_of(times: Times) -> dict[str, float]:
     out = {
         f"{mode}_{trace}": middle(f"{trace} {mode}") / middle(f"{trace} off")
         for trace in TRACES_IN_ORDER
-        for mode in ("suffix", "lookup", "model", "hybrid")
+        for mode in ("suffix", "lookup", "learned", "model", "hybrid")
         if (f"{trace} {mode}", "tokens/s") in times
     }
     for trace, name in (("agentic", "suffix_vs_lookup"), ("workload", "suffix_vs_lookup_workload")):
@@ -195,13 +195,15 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="two turns instead of five, half of workload and chat")
     parser.add_argument("--model", type=Path, help="a GGUF file; default: the default model")
     parser.add_argument("--traces", nargs="+", choices=TRACES_IN_ORDER, default=TRACES_IN_ORDER)
+    parser.add_argument("--learned", action="store_true", help="also `draft = learned`, as far as it has learned here")
     parser.add_argument("--turns", type=int, help="default: five, or two with --quick")
     parser.add_argument("--into", type=Path, help="a file that keeps the measurements of several runs")
     parser.add_argument("--draft-model", help="a smaller model of the same vocabulary, by path or name")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     options = parser.parse_args()
     drafted = options.draft_model
-    modes = ["lookup", "suffix", *([f"model:{drafted}", f"hybrid:{drafted}"] if drafted else [])]
+    modes = ["lookup", "suffix", *(["learned"] if options.learned else [])]
+    modes += [f"model:{drafted}", f"hybrid:{drafted}"] if drafted else []
     about = machine()
     times, truth = measure(options, modes)
     for trace, done in truth.items():
