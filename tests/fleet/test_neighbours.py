@@ -46,7 +46,7 @@ def test_offers_follow_their_peers() -> None:
         liar.unary(MODELS, lies)
         seen = [Sighting(other.peer, running=2, waiting=1, models=b"1"), Sighting(liar.peer)]
         accounts = Accounts(Limits("public"))
-        neighbours = Neighbours(me, clock, accounts, lambda: seen, lambda _: 0.25)
+        neighbours = Neighbours(me, clock, accounts, lambda: seen, lambda: {other.peer: 0.25})
         neighbours.look()
         await settle()
         (found,) = neighbours.providers()
@@ -92,7 +92,7 @@ def test_somebody_found_in_the_directory_is_asked_and_kept_for_a_while() -> None
             clock,
         )
         sharing.register(other)
-        neighbours = Neighbours(me, clock, Accounts(Limits()), tuple, lambda _: 0.0)
+        neighbours = Neighbours(me, clock, Accounts(Limits()), tuple, dict)
         assert not await neighbours.meet([empty.peer], "rare")
         assert await neighbours.meet([empty.peer, other.peer], "rare")
         neighbours.look()

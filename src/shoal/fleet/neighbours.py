@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shoal.core.chunk import Chunk
@@ -56,21 +56,21 @@ class Known:
 
 @dataclass(slots=True)
 class Neighbours:
-    """`seen` gives the peers that are there now; `rtt_s` of the link to one, 0 where there is none."""
+    """`seen` gives the peers that are there now; `rtts_s` the round trips of those with a link."""
 
     caller: Caller
     clock: Clock
     accounts: Accounts
     seen: Callable[[], Sequence[Sighting]]
-    rtt_s: Callable[[PeerId], float]
+    rtts_s: Callable[[], Mapping[PeerId, float]]
     known: dict[PeerId, Known] = field(default_factory=dict)
     _asking: dict[PeerId, asyncio.Task[None]] = field(default_factory=dict)
     _met: dict[PeerId, float] = field(default_factory=dict)
 
     def providers(self) -> list[Provider]:
-        sightings = self._sightings()
+        sightings, rtts_s = self._sightings(), self.rtts_s()
         return [
-            self._provider(peer, known.offer, sightings[peer])
+            self._provider(peer, known.offer, sightings[peer], rtts_s.get(peer, 0.0))
             for peer, known in self.known.items()
             if peer in sightings and known.offer.cards
         ]
@@ -127,13 +127,13 @@ class Neighbours:
             self._asking.pop(peer, None)
         self.known[peer] = Known(offer, sighting.models, self.clock.monotonic())
 
-    def _provider(self, peer: PeerId, offer: Offer, sighting: Sighting) -> Provider:
+    def _provider(self, peer: PeerId, offer: Offer, sighting: Sighting, rtt_s: float) -> Provider:
         remote = RemoteEngine(peer, self.caller, self.clock)
         load = Load(
             sighting.running, sighting.waiting, offer.seats, offer.prefill_tps, offer.stream_tps, offer.total_tps
         )
         generate = self._credited(peer, remote.generate)
-        return Provider(str(peer), "peer", generate, offer.cards, load, self.rtt_s(peer), offer.price_usd_per_mtok)
+        return Provider(str(peer), "peer", generate, offer.cards, load, rtt_s, offer.price_usd_per_mtok)
 
     def _credited(self, peer: PeerId, generate: Generate) -> Generate:
         """The same answers; their tokens are written to the peer's credit."""

@@ -16,6 +16,8 @@ from shoal.mesh.peer_id import PeerId
 
 NO_LIMIT_S = 24 * 3600.0
 """For requests without a deadline: the ticks, not the clock, tell whether the other side lives."""
+CONNECT_S = 4.0
+"""A peer that takes longer to reach than this is not worth the wait: the next one is asked."""
 TOKEN_PRIORITY = 10
 """Before transfers and gossip on the same link."""
 
@@ -31,7 +33,8 @@ class RemoteEngine:
     async def generate(self, request: Request) -> AsyncIterator[Chunk]:
         now = self.clock.monotonic()
         timeout_s = NO_LIMIT_S if request.deadline is None else max(0.001, request.deadline - now)
-        async with self.caller.stream(self.peer, METHOD, CallOptions(timeout_s, TOKEN_PRIORITY)) as call:
+        options = CallOptions(timeout_s, TOKEN_PRIORITY, connect_s=CONNECT_S)
+        async with self.caller.stream(self.peer, METHOD, options) as call:
             await call.send(write_request(request, now))
             await call.end()
             async for chunk in self._chunks(call):

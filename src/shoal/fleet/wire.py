@@ -18,8 +18,8 @@ from shoal.core.request import Request
 
 METHOD = "fleet.answer"
 MODELS = "fleet.models"
-TICK_S = 5.0
-SILENCE_S = 20.0
+TICK_S = 1.0
+SILENCE_S = 4.0
 """Without a message for so long an answerer counts as gone: four ticks."""
 MAX_REQUEST_BYTES = 32 * 2**20
 MAX_BATCH_BYTES = 4 * 2**20

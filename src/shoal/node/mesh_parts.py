@@ -68,10 +68,6 @@ class Parts:
     def port(self) -> int:
         return _port(self.tcp.address().tcp)
 
-    def link_info(self, peer: PeerId) -> LinkInfo | None:
-        """Of the link in use, if there is one."""
-        return next((report.link for report in self.switchboard.snapshot() if report.peer == peer), None)
-
 
 @asynccontextmanager
 async def mesh_parts(place: Place, clock: Clock) -> AsyncIterator[Parts]:

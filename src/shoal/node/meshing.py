@@ -191,7 +191,7 @@ async def meshing(config: NodeConfig, fleet: Fleet, clock: Clock) -> AsyncIterat
     async with _listening(config, home, Place(key, config.mesh_host, 0, config.relays, secret), clock) as parts:
         home.save_port(parts.port)
         accounts = Accounts(_limits(config))
-        neighbours = Neighbours(parts.rpc, clock, accounts, lambda: _seen(parts), lambda peer: _rtt_s(parts, peer))
+        neighbours = Neighbours(parts.rpc, clock, accounts, lambda: _seen(parts), lambda: _rtts_s(parts))
         seeds = (*(address for ticket in tickets for address in ticket.bootstrap), *home.peers(secret, clock.wall()))
         mesh = Mesh(config, clock, parts, accounts, neighbours, tuple(dict.fromkeys(seeds)))
         _register(mesh, fleet, secret)
@@ -288,9 +288,9 @@ def _seen(parts: Parts) -> list[Sighting]:
     return found
 
 
-def _rtt_s(parts: Parts, peer: PeerId) -> float:
-    info = parts.link_info(peer)
-    return 0.0 if info is None or info.rtt_s is None else info.rtt_s
+def _rtts_s(parts: Parts) -> dict[PeerId, float]:
+    reports = parts.switchboard.snapshot()
+    return {report.peer: report.link.rtt_s for report in reports if report.link and report.link.rtt_s is not None}
 
 
 @asynccontextmanager
