@@ -68,12 +68,19 @@ static void rms_norm(const float *x, const float *w, int n, float eps, float *y)
 // table: cos (rot / 2), sin (rot / 2) of one position; dimension i turns with i + rot / 2.
 static void rope_row(float *x, int heads, int dim, int rot, const float *table) {
   const float *cosine = table, *sine = table + rot / 2;
-  for (int h = 0; h < heads; h++, x += dim)
-    for (int i = 0; i < rot / 2; i++) {
+  for (int h = 0; h < heads; h++, x += dim) {
+    int i = 0;
+    for (; i + LANES <= rot / 2; i += LANES) {
+      vf a = vf_load(x + i), b = vf_load(x + i + rot / 2), c = vf_load(cosine + i), s = vf_load(sine + i);
+      vf_store(x + i, a * c - b * s);
+      vf_store(x + i + rot / 2, b * c + a * s);
+    }
+    for (; i < rot / 2; i++) {
       float a = x[i], b = x[i + rot / 2];
       x[i] = a * cosine[i] - b * sine[i];
       x[i + rot / 2] = b * cosine[i] + a * sine[i];
     }
+  }
 }
 
 static void gated_row(const float *gate, const float *up, int n, int gelu, float *y) {
