@@ -104,6 +104,7 @@ def phase(library: native.Library, shape: tuple[tuple[int, ...], int], rows: int
     heights, columns = shape
     rng = np.random.default_rng(1)
     kept: list[object] = []
+    arena = native.Arena()
     table = rng.standard_normal((rows, columns)).astype(np.float32)
     recorder = Recorder()
     source = recorder.value(columns)
@@ -116,7 +117,7 @@ def phase(library: native.Library, shape: tuple[tuple[int, ...], int], rows: int
     for _ in range(copies):
         matrices = []
         for matrix, memory in packed:
-            again = native.aligned(memory.nbytes)
+            again = arena.take(memory.nbytes)
             again[:] = memory
             matrices.append(native.Matrix(again.ctypes.data, matrix.rows, matrix.columns, matrix.pack, matrix.scale))
             kept += [again, matrices[-1]]
@@ -175,7 +176,7 @@ def measure(isa: str, threads: int, turns: int) -> list[dict[str, Any]]:
 def of_model(rows: list[dict[str, Any]], share: str, m: int) -> float:
     """A share over all phases of the model at `m` rows: weighted by the time each takes."""
     chosen = [(row["count"] * row["once"], row[share]) for row in rows if row["rows"] == m]
-    return sum(time * value for time, value in chosen) / sum(time for time, _ in chosen)
+    return float(sum(time * value for time, value in chosen) / sum(time for time, _ in chosen))
 
 
 def main() -> None:

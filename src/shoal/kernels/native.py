@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes as c
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -146,13 +147,36 @@ def aligned(size_bytes: int) -> np.ndarray:
     return raw[start : start + size_bytes]
 
 
-def pack(library: Library, storage: str, data: np.ndarray, rows: int, columns: int) -> tuple[Matrix, np.ndarray]:
-    """A matrix in the kernels' layout, and the memory it lies in (keep it alive).
+class Arena:
+    """Memory for weights in large pieces, which the system backs with large pages; a piece lives as long as its parts.
+
+    Weights stream from memory at every step: with small pages there is an address to translate every 4 KB.
+    """
+
+    PIECE = 32 << 20
+
+    def __init__(self) -> None:
+        self._left = aligned(0)
+
+    def take(self, size_bytes: int) -> np.ndarray:
+        """As `aligned`."""
+        size = -(-size_bytes // 64) * 64
+        if size > len(self._left):
+            self._left = aligned(max(size, self.PIECE))
+        taken, self._left = self._left[:size_bytes], self._left[size:]
+        return taken
+
+
+def pack(
+    library: Library, storage: str, data: np.ndarray, rows: int, columns: int,
+    allocate: Callable[[int], np.ndarray] = aligned,
+) -> tuple[Matrix, np.ndarray]:  # fmt: skip
+    """A matrix in the kernels' layout, and the memory it lies in (keep it alive), which is what `allocate` gives.
 
     data: uint8, rows x bytes per row, C-contiguous. Raises Unsupported for a shape the storage cannot have.
     """
     kind = STORAGES.index(storage)
-    memory = aligned(int(library.c.shoal_packed_bytes(kind, rows, columns)))
+    memory = allocate(int(library.c.shoal_packed_bytes(kind, rows, columns)))
     matrix = Matrix()
     source = np.ascontiguousarray(data)
     if library.c.shoal_pack(kind, source.ctypes.data, rows, columns, memory.ctypes.data, c.byref(matrix)):

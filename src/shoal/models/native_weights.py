@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
 
-from shoal.kernels.native import Library, Matrix, aligned, pack
+from shoal.kernels.native import Arena, Library, Matrix, aligned, pack
 from shoal.kernels.quant import dequantize
 from shoal.models.mapped import let_go
 from shoal.models.tensors import BLOCK, Tensor, Weights
@@ -28,6 +28,7 @@ class NativeWeights:
         self._matrices: dict[str, ctypes.Array[Matrix]] = {}
         self._vectors: dict[str, np.ndarray] = {}
         self._memory: list[np.ndarray] = []
+        self._arena = Arena()
 
     @property
     def size_bytes(self) -> int:
@@ -73,6 +74,6 @@ class NativeWeights:
         block, width = BLOCK[tensor.storage]
         data = tensor.data.reshape(len(matrices), rows, columns // block * width)
         for index in range(len(matrices)):
-            matrices[index], memory = pack(self._library, tensor.storage, data[index], rows, columns)
+            matrices[index], memory = pack(self._library, tensor.storage, data[index], rows, columns, self._arena.take)
             self._memory.append(memory)
         let_go(tensor.data)
