@@ -12,6 +12,7 @@ Rules that stay true:
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -35,12 +36,14 @@ class CallOptions:
     priority         small messages of higher priority are written first; bulk goes apart and delays none of them.
     idempotency_key  the same key within ten minutes gives the same answer without running the handler again.
     retries          times a failed link is tried anew; more than 0 only with an idempotency key, else ValueError.
+    connect_s        how long it may take to get a link where there is none; then Unreachable. The dial goes on.
     """
 
     timeout_s: float = 30.0
     priority: int = 0
     idempotency_key: bytes | None = None
     retries: int = 0
+    connect_s: float = math.inf
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from rpc_pairs import ALICE, BOB, Pair, pair, run, settle
 
+from shoal.core.clock import VirtualClock
 from shoal.core.errors import (
     ContextTooLong,
     InvalidRequest,
@@ -20,7 +21,9 @@ from shoal.core.errors import (
     Unreachable,
 )
 from shoal.mesh.calls import MAX_MESSAGE, Body, CallOptions, CallStream, Incoming
-from shoal.mesh.rpc import Limits
+from shoal.mesh.carrier import Link
+from shoal.mesh.peer_id import PeerId
+from shoal.mesh.rpc import Introduction, Limits, Rpc
 
 
 async def echo(incoming: Incoming, body: memoryview) -> Body:
@@ -500,3 +503,24 @@ def both_budgets(both: Pair) -> list[int]:
     """Bytes of large messages that each side still accounts for."""
     sessions = [entry.session for rpc in (both.alice, both.bob) for entry in rpc._entries.values()]
     return [session._budget.used for session in sessions if session is not None]
+
+
+def test_who_does_not_want_to_wait_for_a_link_need_not() -> None:
+    async def main() -> None:
+        clock = VirtualClock()
+
+        async def never(peer: PeerId) -> Link:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+        rpc = Rpc(Introduction(ALICE, "test"), never, clock)
+        asking = asyncio.ensure_future(rpc.call(BOB, "echo", b"", CallOptions(timeout_s=60.0, connect_s=2.0)))
+        await settle()
+        await clock.advance(1.9)
+        assert not asking.done()
+        await clock.advance(0.2)
+        with pytest.raises(Unreachable, match="within 2 s"):
+            await asking
+        await rpc.close()
+
+    run(main())

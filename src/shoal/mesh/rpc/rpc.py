@@ -108,7 +108,7 @@ class Rpc:
             while True:
                 session: Session | None = None
                 try:
-                    session = await self._session(peer)
+                    session = await self._session(peer, options.connect_s)
                     return await session.asking.ask(method, body, options, until - self._clock.monotonic())
                 except (LinkClosed, Unreachable):
                     if not tries_left or (session is not None and not session.is_closed):
@@ -124,7 +124,7 @@ class Rpc:
             raise ValueError("a stream call is not retried; open it again where that is safe")
         until = self._clock.monotonic() + options.timeout_s
         with self._limit(method, options, until):
-            session = await self._session(peer)
+            session = await self._session(peer, options.connect_s)
             async with session.asking.stream(method, options, until - self._clock.monotonic()) as channel:
                 yield channel
 
@@ -174,12 +174,17 @@ class Rpc:
         at = None if math.isinf(until) else until
         return TimeLimit(self._deadlines, at, f"{method} did not end within {options.timeout_s:g} s")
 
-    async def _session(self, peer: PeerId) -> Session:
+    async def _session(self, peer: PeerId, connect_s: float) -> Session:
         if self._is_closed:
             raise Unavailable("this node's mesh is closed")
-        link = await self._connect(peer)
-        entry = self._entry(link)
-        return entry.session if entry.session is not None else await asyncio.shield(entry.ready)
+        at = None if math.isinf(connect_s) else self._clock.monotonic() + connect_s
+        text = f"{peer.short} could not be reached within {connect_s:g} s"
+        try:
+            with TimeLimit(self._deadlines, at, text):
+                entry = self._entry(await self._connect(peer))
+                return entry.session if entry.session is not None else await asyncio.shield(entry.ready)
+        except DeadlineExceeded as error:
+            raise Unreachable(text) from error
 
     def _entry(self, link: Link) -> _Entry:
         entry = self._entries.get(id(link))
