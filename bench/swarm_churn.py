@@ -120,7 +120,9 @@ class Load:
 
 
 def _difference(found: str, expected: str) -> str:
-    at = next((i for i, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b), min(map(len, (found, expected))))
+    at = next(
+        (i for i, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b), min(map(len, (found, expected)))
+    )
     return f"another text from character {at} on: {len(found)} characters, expected {len(expected)}"
 
 

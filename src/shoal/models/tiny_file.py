@@ -19,9 +19,7 @@ def write_tiny(path: Path, shape: TinyShape | None = None, seed: int = 0) -> Non
     metadata = {"general.architecture": FAMILY, "general.name": checkpoint.name, "general.file_type": 7}
     sizes = {f"{FAMILY}.{key}": value for key, value in _sizes(checkpoint.config).items()}
     template = {"tokenizer.chat_template": CHAT_TEMPLATE}
-    write_gguf(
-        path, {**metadata, **sizes, **checkpoint.tokenizer.metadata, **template}, checkpoint.weights.values()
-    )
+    write_gguf(path, {**metadata, **sizes, **checkpoint.tokenizer.metadata, **template}, checkpoint.weights.values())
 
 
 def _sizes(config: ModelConfig) -> dict[str, Any]:
