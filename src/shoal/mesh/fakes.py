@@ -133,9 +133,8 @@ class LocalMesh:
             timer.cancel()
             self._open[one].pop(task, None)
             self._open[other].pop(task, None)
-            if not task.done():
-                task.cancel()
-                await asyncio.gather(task, return_exceptions=True)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)  # also hears an error that came as this was cancelled
 
 
 _CUT = "the link was cut"

@@ -239,3 +239,37 @@ def test_a_full_reply_keeps_its_bound() -> None:
     found = messages.parse_found(data, contacts[0].peer)
     assert len(found.contacts) == messages.MAX_CONTACTS
     assert len(found.records) >= 30
+
+
+def test_liars_hide_no_record_from_disjoint_paths() -> None:
+    """A quarter of the peers take records and forget them, and name only each other."""
+
+    async def scene() -> None:
+        swarm = Swarm(60)
+        await swarm.gather()
+        liars = swarm.nodes[40:55]
+        contacts = [node._contact() for node in liars]
+
+        def lie(own: Contact) -> Any:
+            async def answer(incoming: Any, body: memoryview) -> bytes:
+                target = int.from_bytes(messages.parse_find(body, incoming.peer).key, "big")
+                friends = sorted((other for other in contacts if other), key=lambda other: other.place ^ target)
+                return messages.found_bytes(own, friends[:8], [])
+
+            return answer
+
+        async def forget(incoming: Any, body: memoryview) -> bytes:
+            return messages.stored_bytes("")
+
+        for node, contact in zip(liars, contacts, strict=True):
+            assert contact is not None
+            handlers = swarm.mesh.at(node.peer)._unary
+            handlers["dht.find"], handlers["dht.put"] = lie(contact), forget
+        honest = [node for node in swarm.nodes if node not in liars]
+        for number in range(12):
+            topic = topic_of(f"model {number}")
+            await swarm.timed(honest[number].provide(topic))
+            found = await swarm.timed(honest[-1 - number].providers(topic))
+            assert {record.author for record in found} == {honest[number].peer}
+
+    run(scene())

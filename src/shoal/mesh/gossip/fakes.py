@@ -90,11 +90,14 @@ class SharedRoster:
     def watched_by(self, peer: PeerId) -> tuple[PeerId, ...]:
         found: dict[PeerId, None] = {}
         for ring, at in zip(self._base.rings, self._base.places[peer], strict=True):
-            for step in range(1, len(ring)):
+            left, step = len(ring) if len(self) <= RINGS * REACH else REACH, 1
+            while left and step < len(ring):
                 other = ring[(at + step) % len(ring)]
                 if other not in self._absent and other not in found:
                     found[other] = None
                     break
+                left -= other not in self._absent
+                step += 1
         return tuple(found)
 
     def may_accuse(self, accuser: PeerId, peer: PeerId) -> bool:

@@ -20,7 +20,8 @@ from shoal.mesh.peer_id import PeerId
 
 RINGS = 8
 REACH = 3
-"""How many successors of a peer on a ring it may accuse: views of the ring differ while members come and go."""
+"""How many successors of a peer on a ring it may accuse: views of the ring differ while members come and go, and a peer
+that is watched already on another ring is passed over. Up to RINGS * REACH members everybody may accuse everybody."""
 
 BUCKETS = 256
 HASH_BYTES = 4
@@ -73,7 +74,7 @@ class Roster(Protocol):
     def absent(self) -> Sequence[Member]: ...
     def members(self) -> Iterator[Member]: ...
     def watched_by(self, peer: PeerId) -> tuple[PeerId, ...]:
-        """Whom a peer watches: up to RINGS present ones, not itself."""
+        """Whom a peer watches: up to RINGS present ones, not itself, all of whom it may accuse."""
         ...
 
     def may_accuse(self, accuser: PeerId, peer: PeerId) -> bool: ...
@@ -141,7 +142,7 @@ class RingRoster:
         found: dict[PeerId, None] = {}
         for number, ring in enumerate(self._rings):
             at = bisect.bisect_right(ring, (position(peer, number), peer))
-            for step in range(min(len(ring), RINGS + 1)):
+            for step in range(len(ring) if self._is_small else REACH):
                 other = ring[(at + step) % len(ring)][1]
                 if other != peer and other not in found:
                     found[other] = None
@@ -149,7 +150,7 @@ class RingRoster:
         return tuple(found)
 
     def may_accuse(self, accuser: PeerId, peer: PeerId) -> bool:
-        if len(self) <= RINGS * REACH:
+        if self._is_small:
             return True
         for number, ring in enumerate(self._rings):
             at = bisect.bisect_left(ring, (position(peer, number), peer))
@@ -167,6 +168,10 @@ class RingRoster:
 
     def bucket(self, index: int) -> list[Member]:
         return list(self._buckets[index].values())
+
+    @property
+    def _is_small(self) -> bool:
+        return len(self) <= RINGS * REACH
 
     def _take_out(self, old: Member | None) -> None:
         if old is not None:
