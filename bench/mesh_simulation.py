@@ -1,6 +1,6 @@
 """Ten thousand peers in one process: DHT lookups and membership, with churn, loss and liars.
 
-The code that runs is the code that ships: `Dht` over `LocalMesh`, `Membership` under `gossip.fakes.Simulation`. Simulated
+The code that runs is what ships: `Dht` over `LocalMesh`, `Membership` under `gossip.fakes.Simulation`. Simulated
 are the network and the clock; tables of the DHT are filled as long acquaintance would, with peers drawn at random.
 Ceiling: a lookup needs about log2(n) / log2(2 k) steps when each answer is the best of k = 20 (2.5 at 10,000).
 
