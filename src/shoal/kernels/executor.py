@@ -37,9 +37,6 @@ KvType = Literal["f32", "f16", "int8"]
 KV_TYPES: tuple[KvType, ...] = ("f32", "f16", "int8")
 """In the order of the C enum."""
 
-SEGMENT, SPLIT_ROWS = 256, 64
-"""Of csrc/attention.c: keys that have sums of their own, and the most rows of a step that shares them out."""
-
 
 def head_bytes(kv_type: KvType, head_dim: int) -> int:
     """Of the key, or the value, of one position and head."""
@@ -280,8 +277,8 @@ class Executor:
     def _fill_partials(self) -> None:
         """Room for the sums of each segment of keys, where a step of few rows may share segments out."""
         struct, cache = self._batch, self._cache
-        struct.segments = -(-struct.max_blocks * cache.block_size // SEGMENT)
-        if struct.rows > SPLIT_ROWS or struct.segments == 1:
+        struct.segments = -(-struct.max_blocks * cache.block_size // self._library.segment_keys)
+        if struct.rows > self._library.split_rows or struct.segments == 1:
             return
         size = 4 * struct.rows * self._heads * struct.segments * (cache.head_dim + 2)
         if size > len(self._partials):

@@ -84,7 +84,10 @@ class ProgramStruct(c.Structure):
 
 
 class Library:
-    """The loaded library. `lanes` is its vector width; `sizeof` gives C's own idea of its private structures."""
+    """The loaded library. `lanes` is its vector width; `sizeof` gives C's own idea of its private structures.
+
+    segment_keys  cached keys that have sums of their own; split_rows  the most rows of a step whose segments go apart.
+    """
 
     def __init__(self, path: Path) -> None:
         lib = c.CDLL(str(path))
@@ -111,6 +114,7 @@ class Library:
         self.scratch_bytes = int(lib.shoal_sizeof(4))
         self.block8_bytes = int(lib.shoal_sizeof(5))
         self.product_bytes = int(lib.shoal_sizeof(6))
+        self.segment_keys, self.split_rows = int(lib.shoal_sizeof(9)), int(lib.shoal_sizeof(10))
         self.lanes = int(lib.shoal_sizeof(99))
 
 

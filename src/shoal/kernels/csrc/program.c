@@ -436,6 +436,8 @@ int64_t shoal_sizeof(int what) {
     case 6: return sizeof(product);
     case 7: return sizeof(cache);
     case 8: return sizeof(lora);
+    case 9: return SEGMENT;
+    case 10: return SPLIT_ROWS;
     default: return LANES;
   }
 }
