@@ -2,8 +2,8 @@
 
 Every second a node is killed (SIGKILL, every other time the busiest one) or another one joins, by turns, while clients
 stream completions with fixed seeds from endpoints that have no model of their own. A request is lost if it ends in an
-error or if its text is not, byte for byte, what one node alone answers. The model is tiny: what is measured is the mesh,
-and how long a start takes is Python's imports. Ceiling: none lost, and the times without churn.
+error or if its text is not, byte for byte, what one node alone answers. The model is tiny: what is measured is the
+mesh, and how long a start takes is Python's imports. Ceiling: none lost, and the times without churn.
 
     python bench/swarm_churn.py [--quick] [--nodes N] [--seconds S] [--clients C]
 """
@@ -120,9 +120,8 @@ class Load:
 
 
 def _difference(found: str, expected: str) -> str:
-    at = next(
-        (i for i, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b), min(map(len, (found, expected)))
-    )
+    pairs = enumerate(zip(found, expected, strict=False))
+    at = next((index for index, (one, other) in pairs if one != other), min(len(found), len(expected)))
     return f"another text from character {at} on: {len(found)} characters, expected {len(expected)}"
 
 
@@ -211,7 +210,7 @@ async def watch(found: Swarm, endpoints: Sequence[Node], seen: Seen) -> None:
             usable = await known(found, endpoint)
             for events, latencies, is_there in ((seen.killed, seen.death_s, False), (seen.joined, seen.birth_s, True)):
                 for peer, since in list(events.items()):
-                    if (peer in usable) is is_there and not pending.get((endpoint.id, peer)) is is_there:
+                    if (peer in usable) is is_there and pending.get((endpoint.id, peer)) is not is_there:
                         pending[endpoint.id, peer] = is_there
                         latencies.append(time.perf_counter() - since)
         await asyncio.sleep(LOOK_S / len(endpoints))

@@ -8,10 +8,11 @@ from fleet_houses import CHAT
 
 from shoal.core.clock import VirtualClock
 from shoal.core.encoding import encode
+from shoal.core.errors import LocalError
 from shoal.core.fakes import ScriptedGenerate, words
 from shoal.core.service import ModelCard
 from shoal.fleet.accounts import Accounts, Limits
-from shoal.fleet.neighbours import REFRESH_S, Neighbours, Sighting
+from shoal.fleet.neighbours import REFRESH_S, RETRY_S, Neighbours, Sighting
 from shoal.fleet.provider import Load
 from shoal.fleet.sharing import Sharing
 from shoal.fleet.wire import MODELS
@@ -100,5 +101,37 @@ def test_somebody_found_in_the_directory_is_asked_and_kept_for_a_while() -> None
         await clock.advance(REFRESH_S + 1)
         neighbours.look()
         assert neighbours.providers() == []
+
+    asyncio.run(main())
+
+
+def test_a_question_without_an_answer_is_asked_again_soon() -> None:
+    """What the peer said before stays true meanwhile."""
+
+    async def main() -> None:
+        clock = VirtualClock()
+        mesh = LocalMesh(clock)
+        me, other = mesh.join(), mesh.join()
+        answers: list[bytes | None] = [None, None, encode({"cards": [{"id": "tiny"}]}), None]
+
+        async def answer(*_: object) -> bytes:
+            found = answers.pop(0)
+            if found is None:
+                raise LocalError("busy starting")
+            return found
+
+        other.unary(MODELS, answer)
+        neighbours = Neighbours(me, clock, Accounts(Limits()), lambda: [Sighting(other.peer)], dict)
+        left = []
+        for _ in range(8):
+            neighbours.look()
+            await settle()
+            left.append((len(answers), len(neighbours.providers())))
+            await clock.advance(RETRY_S / 2)
+        assert left == [(3, 0), (3, 0), (2, 0), (2, 0), (2, 0), (2, 0), (1, 1), (1, 1)]
+        await clock.advance(REFRESH_S)
+        neighbours.look()
+        await settle()
+        assert (answers, len(neighbours.providers())) == ([], 1)
 
     asyncio.run(main())

@@ -29,6 +29,8 @@ _log = logging.getLogger(__name__)
 ASK_TIMEOUT_S = 10.0
 REFRESH_S = 60.0
 """An offer is asked for again so often, because speeds and prices change without a sign."""
+RETRY_S = 1.0
+"""After a question without an answer; doubles to REFRESH_S."""
 MAX_MET = 8
 """Peers asked at once for a model that no neighbour serves."""
 MAX_NEIGHBOURS = 256
@@ -47,11 +49,12 @@ class Sighting:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """An offer, the hash it belongs to, and when it was asked for (monotonic seconds)."""
+    """An offer, the hash it belongs to, when it was asked for (monotonic seconds), and how often in vain since."""
 
     offer: Offer
     models: bytes
     asked_at: float
+    failures: int = 0
 
 
 @dataclass(slots=True)
@@ -115,17 +118,24 @@ class Neighbours:
         if sighting.peer in self._asking:
             return False
         known = self.known.get(sighting.peer)
-        return known is None or known.models != sighting.models or now - known.asked_at >= REFRESH_S
+        if known is None or known.models != sighting.models:
+            return True
+        pause = min(REFRESH_S, RETRY_S * 2 ** (known.failures - 1)) if known.failures else REFRESH_S
+        return now - known.asked_at >= pause
 
     async def _ask(self, sighting: Sighting) -> None:
-        peer, offer = sighting.peer, Offer()
+        peer, old = sighting.peer, self.known.get(sighting.peer)
+        offer, failures = Offer(), 0
         try:
             offer = read_offer(await self.caller.call(peer, MODELS, b"", CallOptions(ASK_TIMEOUT_S)))
         except ShoalError as error:
             _log.debug("%s says not what it serves: %s", peer.short, error)
+            failures = min(10, old.failures + 1 if old else 1)
+            if old is not None and old.models == sighting.models:
+                offer = old.offer
         finally:
             self._asking.pop(peer, None)
-        self.known[peer] = Known(offer, sighting.models, self.clock.monotonic())
+        self.known[peer] = Known(offer, sighting.models, self.clock.monotonic(), failures)
 
     def _provider(self, peer: PeerId, offer: Offer, sighting: Sighting, rtt_s: float) -> Provider:
         remote = RemoteEngine(peer, self.caller, self.clock)
