@@ -1,0 +1,75 @@
+"""A blob on its way to the disk: pieces written where they belong, the whole thing given its name in one step.
+
+What is there is found by hashing it, so a kill at any time costs no more than the pieces that were being written.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from shoal.core.errors import LocalError
+from shoal.mesh.content.manifest import Manifest, chunk_hash, manifest_of
+
+
+class Partial:
+    """`path` with ".part" at its end, until `finish`."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path.with_name(path.name + ".part")
+        self.has = set[int]()
+        self._target = path
+        self._manifest = manifest
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise LocalError(f"{self.path} cannot be written: {error}") from error
+
+    @property
+    def missing(self) -> set[int]:
+        return set(range(len(self._manifest.sizes))) - self.has
+
+    @property
+    def done_bytes(self) -> int:
+        return sum(self._manifest.sizes[piece] for piece in self.has)
+
+    def resume(self, older: Iterable[Path] = ()) -> None:
+        """Find the pieces that are in the file already, and copy those that `older` files have."""
+        end = os.fstat(self._descriptor).st_size
+        for piece, (offset, size) in enumerate(zip(self._manifest.offsets, self._manifest.sizes, strict=True)):
+            if offset + size <= end and self.is_right(piece, os.pread(self._descriptor, size, offset)):
+                self.has.add(piece)
+        for path in older if self.missing else ():
+            self._copy(path)
+
+    def is_right(self, piece: int, data: bytes | memoryview) -> bool:
+        return len(data) == self._manifest.sizes[piece] and chunk_hash(data) == self._manifest.hashes[piece]
+
+    def put(self, piece: int, data: bytes | memoryview) -> None:
+        """A piece that `is_right`. LocalError where the disk does not take it."""
+        try:
+            os.pwrite(self._descriptor, data, self._manifest.offsets[piece])
+        except OSError as error:
+            raise LocalError(f"{self.path} cannot be written: {error}") from error
+        self.has.add(piece)
+
+    def finish(self) -> None:
+        """On disk, then under its name."""
+        os.ftruncate(self._descriptor, self._manifest.size_bytes)
+        os.fsync(self._descriptor)
+        os.replace(self.path, self._target)
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+    def _copy(self, path: Path) -> None:
+        old = manifest_of(path)
+        where = dict(zip(old.hashes, zip(old.offsets, old.sizes, strict=True), strict=True))
+        with path.open("rb") as file:
+            for piece in sorted(self.missing):
+                if (found := where.get(self._manifest.hashes[piece])) is not None:
+                    data = os.pread(file.fileno(), found[1], found[0])
+                    if self.is_right(piece, data):
+                        self.put(piece, data)
