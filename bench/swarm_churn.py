@@ -36,6 +36,8 @@ LOOK_S = 0.25
 STARTING = 4
 """Nodes started at once in the beginning."""
 IDLE_S = 10.0
+LEAST = 0.5
+"""Of the nodes there were: with fewer left none is killed until starts have caught up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +72,11 @@ async def ask(client: httpx.AsyncClient, url: str, number: int) -> tuple[str, Re
         async with client.stream("POST", f"{url}/v1/completions", json=question(number)) as response:
             if response.status_code != 200:
                 trouble = f"{response.status_code}: {(await response.aread())[:300].decode()}"
-            async for line in response.aiter_lines():
+            async for line in lines(response.aiter_bytes()):
                 first = first or time.perf_counter()
-                if line == "data: [DONE]":
+                if line == b"data: [DONE]":
                     is_done = True
-                elif line.startswith("data: "):
+                elif line.startswith(b"data: "):
                     event = json.loads(line[6:])
                     trouble = trouble or str(event.get("error", ""))
                     text += "".join(choice["text"] for choice in event.get("choices", ()))
@@ -82,6 +84,15 @@ async def ask(client: httpx.AsyncClient, url: str, number: int) -> tuple[str, Re
         trouble = f"{type(error).__name__}: {error}"
     ended = time.perf_counter()
     return text, Reply((first or ended) - began, ended - began, trouble or ("" if is_done else "it stopped"))
+
+
+async def lines(parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """httpx's own lines also end at U+2028 and its like, which JSON may hold."""
+    rest = b""
+    async for part in parts:
+        *whole, rest = (rest + part).split(b"\n")
+        for line in whole:
+            yield line
 
 
 @dataclass(slots=True)
@@ -168,6 +179,7 @@ async def idle_share(found: Swarm) -> tuple[float, float]:
 async def churn(found: Swarm, endpoints: Sequence[Node], seconds: float, seen: Seen) -> tuple[int, int]:
     """Kill and start by turns; how many of each."""
     dice, stable, starting = random.Random(0), {node.name for node in endpoints}, list[asyncio.Task[Node]]()
+    original = len(found.nodes)
     kills, until = 0, time.perf_counter() + seconds
     for turn in itertools.count():
         if time.perf_counter() >= until:
@@ -175,7 +187,10 @@ async def churn(found: Swarm, endpoints: Sequence[Node], seconds: float, seen: S
         if turn % 2:
             starting.append(asyncio.create_task(_newcomer(found, endpoints[0].ticket, turn, seen)))
         else:
-            nodes = [node for node in found.living() if node.url and node.name not in stable]
+            nodes = [node for node in found.living() if node.id and node.name not in stable]
+            if len(nodes) <= LEAST * len(found.nodes[ENDPOINTS:original]):  # starts are behind: kill later
+                await asyncio.sleep(PERIOD_S)
+                continue
             victim = await _busiest(found, nodes) if kills % 2 else dice.choice(nodes)
             found.kill(victim)
             seen.killed[victim.id] = time.perf_counter()

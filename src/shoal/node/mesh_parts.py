@@ -36,13 +36,17 @@ MEETINGS = 3
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """How this node listens. `secret` of its private swarm; None: the public mesh."""
+    """How this node listens. `secret` of its private swarm; None: the public mesh.
+
+    needs_relays  refuse to go on without the library that relays need.
+    """
 
     key: PrivateKey = field(repr=False)
     host: str
     port: int
     relays: tuple[str, ...] = ()
     secret: bytes | None = field(default=None, repr=False)
+    needs_relays: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +182,7 @@ async def _quic(place: Place, port: int, clock: Clock) -> QuicCarrier | None:
     try:
         return await QuicCarrier.start(QuicConfig(place.key, bind, place.relays, clock=clock))
     except Unsupported as error:
-        if place.relays:
+        if place.needs_relays:
             raise
         _log.warning("no hole punching and no relays here: %s", error)
         return None

@@ -8,7 +8,7 @@ import hashlib
 import logging
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from shoal.core.clock import Clock
@@ -40,6 +40,8 @@ SAVE_S = 60.0
 PUBLISH_S = 1200.0
 """Records live two hours and are renewed by the directory itself; this is for adapters loaded since."""
 PINGS = 4
+MAX_RELAYS = 4
+"""Taken from tickets."""
 PING = "node.ping"
 MICROCENTS_PER_KTOK = 1e5
 """US dollars for a million tokens in the unit of load records."""
@@ -188,7 +190,8 @@ async def meshing(config: NodeConfig, fleet: Fleet, clock: Clock) -> AsyncIterat
     tickets = [parse_ticket(text, clock.wall()) for text in config.tickets]
     secret = _secret(config, home, tickets)
     key = home.identity().key
-    async with _listening(config, home, Place(key, config.mesh_host, 0, config.relays, secret), clock) as parts:
+    place = Place(key, config.mesh_host, 0, _relays(config, tickets), secret, bool(config.relays))
+    async with _listening(config, home, place, clock) as parts:
         home.save_port(parts.port)
         accounts = Accounts(_limits(config))
         neighbours = Neighbours(parts.rpc, clock, accounts, lambda: _seen(parts), lambda: _rtts_s(parts))
@@ -223,6 +226,12 @@ def _topic(model: str) -> bytes:
     return topic_of(f"model:{model}")
 
 
+def _relays(config: NodeConfig, tickets: list[Ticket]) -> tuple[str, ...]:
+    """Those of the configuration, else those that the tickets' peers use: whoever joins needs no other option."""
+    told = (url for ticket in tickets for address in ticket.bootstrap for url in address.relays)
+    return config.relays or tuple(dict.fromkeys(told))[:MAX_RELAYS]
+
+
 def _secret(config: NodeConfig, home: MeshHome, tickets: list[Ticket]) -> bytes | None:
     """The tickets' swarm; without a ticket our own, unless this node shares with everybody."""
     secrets = {ticket.secret for ticket in tickets}
@@ -238,7 +247,7 @@ async def _listening(config: NodeConfig, home: MeshHome, place: Place, clock: Cl
     """At the port that was asked for, or at last time's where it is still free, or at any."""
     wished = home.port() if config.mesh_port is None else config.mesh_port
     for port in dict.fromkeys((wished, 0) if config.mesh_port is None else (wished,)):
-        manager = mesh_parts(Place(place.key, place.host, port, place.relays, place.secret), clock)
+        manager = mesh_parts(replace(place, port=port), clock)
         try:
             parts = await manager.__aenter__()
         except BadConfig:
