@@ -24,7 +24,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from shoal.core import Chunk, Message, Request, Usage
 from shoal.core.errors import Unsupported
 from shoal.core.fakes import Script, ScriptedGenerate, words
-from shoal.core.service import EngineStats, ModelCard, Service
+from shoal.core.service import EngineStats, MeshView, ModelCard, PeerView, PingView, Service
 from shoal.server.app import create_app
 from shoal.server.config import ServerConfig
 
@@ -45,6 +45,8 @@ class Console:
     config: ServerConfig = field(default_factory=ServerConfig)
     stats: EngineStats = STATS
     not_ready: str | None = None
+    mesh: MeshView | None = None
+    pinged: dict[str, PingView] = field(default_factory=dict)
     ended: queue.Queue[str] = field(default_factory=queue.Queue)
     port: int = 0
 
@@ -110,7 +112,12 @@ class Console:
             embed=_embed,
             load_adapter=_load_adapter,
             unload_adapter=_unload_adapter,
+            mesh=lambda: self.mesh,
+            ping=self._ping,
         )
+
+    async def _ping(self, peer: str) -> PingView:
+        return self.pinged.get(peer, PingView(PeerView(peer, "known"), failure="no address is known"))
 
     async def _generate(self, request: Request) -> AsyncIterator[Chunk]:
         try:

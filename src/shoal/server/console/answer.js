@@ -51,6 +51,7 @@ class Meter {
       promptTokens: this.#usage?.prompt_tokens,
       cachedTokens: this.#usage?.prompt_tokens_details?.cached_tokens,
       energyJ: this.#usage?.shoal?.energy_j?.value,
+      providers: this.#usage?.shoal?.providers,
     };
   }
 }

@@ -77,6 +77,18 @@ export class Api {
     return (await this.#call("v1/stats", { signal: patience() })).json();
   }
 
+  /** @returns {Promise<Record<string, any>>} MeshView */
+  async mesh() {
+    return (await this.#call("v1/mesh", { signal: patience() })).json();
+  }
+
+  /** @param {string} peer @returns {Promise<{peer: object, rtts_s: number[], failure: string}>} after up to a minute */
+  async ping(peer) {
+    const headers = { "content-type": "application/json" };
+    const init = { method: "POST", body: JSON.stringify({ peer }), headers, signal: AbortSignal.timeout(60_000) };
+    return (await this.#call("v1/mesh/ping", init)).json();
+  }
+
   /** Raises ApiError 503 with the reason while the server loads or drains. */
   async ready() {
     await this.#call("readyz", { signal: patience() });

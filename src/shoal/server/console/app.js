@@ -4,17 +4,19 @@
  * Files: api (calls, event stream, errors in words), answer (one answer and its measures), session (conversations at
  * work), store (conversations kept), chat-view and turn-view (messages), markdown, its -blocks and -inline, highlight
  * (output to DOM nodes), engine-view, connection (is the server there), settings, models, composer, sidebar, drawer,
- * key-dialog, dom, theme (before first paint).
+ * key-dialog, dom, theme (before first paint); mesh-view with mesh-map, mesh-layout, mesh-table, mesh-lists, mesh-words
+ * and peer-page (the peers).
  */
 
 import { Api } from "./api.js";
 import { announce, ChatView } from "./chat-view.js";
 import { Composer } from "./composer.js";
 import { Connection } from "./connection.js";
-import { byId, copyText, fillIcons } from "./dom.js";
+import { byId, copyText, el, fillIcons, icon } from "./dom.js";
 import { Drawer } from "./drawer.js";
 import { EngineView } from "./engine-view.js";
 import { KeyDialog } from "./key-dialog.js";
+import { meshAddress, MeshPage } from "./mesh-view.js";
 import { ModelChoice } from "./models.js";
 import { Session } from "./session.js";
 import { SettingsForm } from "./settings.js";
@@ -42,12 +44,14 @@ const sidebar = new Sidebar(session);
 const models = new ModelChoice(changeModel);
 const settings = new SettingsForm(byId("settings"), () => session.touch());
 const engine = new EngineView(byId("engine"));
+const mesh = new MeshPage(byId("mesh"), api, answerers);
 const sidebarDrawer = new Drawer(byId("sidebar"), byId("open-sidebar"), "(max-width: 859px)");
 const inspector = new Drawer(byId("inspector"), byId("open-inspector"), "(max-width: 1179px)",
   (open) => setPreference("inspector", open ? "" : "closed"));
 const connection = new Connection(api, { stats: showStats, state: showState, restarted: loadModels });
 
 wire();
+showMesh(meshAddress(location.hash));
 if (!session.open(addressed() ?? "")) showConversation();
 if (!inspector.overlay.matches && preference("inspector") !== "closed") inspector.set(true);
 connection.check();
@@ -58,7 +62,7 @@ function wire() {
   byId("endpoint").textContent = apiAddress();
   byId("copy-endpoint").addEventListener("click", copyAddress);
   addEventListener("hashchange", followAddress);
-  document.querySelector(".skip").addEventListener("click", (event) => (event.preventDefault(), composer.focus()));
+  document.querySelector(".skip").addEventListener("click", (event) => (event.preventDefault(), skip()));
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", showTheme);
   onOtherTab(() => sidebar.show());
   showTheme();
@@ -86,26 +90,60 @@ async function send(text) {
 }
 
 function startNew() {
+  showMesh(null);
   session.startNew();
   sidebarDrawer.uncover();
   composer.focus();
 }
 
 function followAddress() {
+  showMesh(meshAddress(location.hash));
   const id = addressed();
-  if (id === session.current.id) return;
+  if (mesh.isOpen || id === session.current.id) return sidebarDrawer.uncover();
   if (!id || !session.open(id)) session.startNew();
   sidebarDrawer.uncover();
 }
 
-/** Shows the open conversation as it now is, wherever it came from. */
+function skip() {
+  if (mesh.isOpen) mesh.focus();
+  else composer.focus();
+}
+
+/** @returns {string[]} who computed the last answer of the open chat */
+function answerers() {
+  const names = session.current.turns.findLast((turn) => turn.role === "assistant")?.metrics?.providers;
+  return Array.isArray(names) ? names.map(String) : [];
+}
+
+/** @param {string | null} peer as `meshAddress` gives it; null: the chat */
+function showMesh(peer) {
+  byId("main").dataset.view = peer === null ? "chat" : "mesh";
+  mesh.show(peer);
+  document.querySelector(".skip").textContent = peer === null ? "Skip to the message box" : "Skip to the mesh";
+  showTitle();
+}
+
+/** What the page is called, and where the link beside the title leads. */
+function showTitle() {
+  const { current } = session;
+  const name = mesh.isOpen ? "Mesh" : current.turns.length ? current.title : "";
+  byId("title").textContent = name || "New chat";
+  document.title = name ? `${name} – Shoal` : "Shoal";
+  const other = mesh.isOpen ? ["chat", "Chat", current.turns.length ? `#c=${current.id}` : "#"] : ["mesh", "Mesh", "#mesh"];
+  const link = byId("open-mesh");
+  link.setAttribute("href", other[2]);
+  if (link.textContent !== other[1]) link.replaceChildren(icon(other[0]), el("span", { text: other[1] }));
+  link.setAttribute("aria-label", other[1]);
+}
+
+/** Shows the open conversation as it now is, wherever it came from; while the mesh is looked at the address is its. */
 function showConversation() {
   const { current, liveTurn } = session;
   const address = current.turns.length ? current.id : null;
-  if (addressed() !== address) history.pushState(null, "", address ? `#c=${address}` : location.pathname);
+  const isElsewhere = !mesh.isOpen && (addressed() !== address || meshAddress(location.hash) !== null);
+  if (isElsewhere) history.pushState(null, "", address ? `#c=${address}` : location.pathname);
   showModel();
-  byId("title").textContent = current.turns.length ? current.title : "New chat";
-  document.title = current.turns.length ? `${current.title} – Shoal` : "Shoal";
+  showTitle();
   settings.show(current.settings);
   chat.show(current.turns, liveTurn);
   composer.setBusy(liveTurn !== null);

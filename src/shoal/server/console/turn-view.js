@@ -3,6 +3,7 @@
  */
 
 import { copyButton, el, iconButton, svg } from "./dom.js";
+import { providers } from "./mesh-words.js";
 
 /** @typedef {import("./store.js").Turn} Turn */
 /** @typedef {{edit: (turn: Turn, text: string) => void, regenerate: (turn: Turn) => void,
@@ -156,10 +157,11 @@ function serverSaid(detail) {
 
 /** @param {Turn} turn @returns {HTMLElement[]} model, speed and counts, each where known */
 function measures({ model, metrics = {} }) {
-  const { tokensPerS, ttftMs, tokens, promptTokens, cachedTokens, energyJ } = metrics;
+  const { tokensPerS, ttftMs, tokens, promptTokens, cachedTokens, energyJ, providers: names } = metrics;
   const prompt = promptTokens && `${promptTokens} in prompt${cachedTokens ? `, ${cachedTokens} cached` : ""}`;
   const parts = [
     [model, "Model"],
+    [Array.isArray(names) && names.length && `by ${providers(names.map(String))}`, "Who computed it"],
     [tokensPerS && `${tokens ? "" : "≈ "}${tokensPerS.toFixed(1)} tok/s`, "Tokens per second after the first"],
     [ttftMs && `${duration(ttftMs)} to first`, "Time to the first token, measured here"],
     [tokens && `${tokens} tokens`, "Tokens of the answer"],
