@@ -7,13 +7,16 @@ from typing import Any
 
 import httpx
 
-from shoal.core.service import DecisionView, MeshView, PeerView
+from shoal.core.service import DecisionView, MeshView, PeerView, TransferView
 from shoal.server import create_app
 
 Ask = Callable[..., httpx.Response]
 VIEW = MeshView(
     "me",
     "swarm",
+    "cone: 2 observers saw it; all is well",
+    relays=("https://relay.test",),
+    transfers=(TransferView("a", 1, 5, 2), TransferView("b", 2, 5, 1)),
     peers=(
         PeerView("them", "connected", "quic", "punched", rtt_s=0.02, bytes_sent=7, given=3),
         PeerView("gone", "gone"),
@@ -41,5 +44,10 @@ def test_the_view_and_its_metrics(ask: Ask, make_service: Callable[..., Any]) ->
         'shoal:mesh_sent_bytes_total{peer="them"} 7.0',
         'shoal:mesh_tokens_given_total{peer="them"} 3.0',
         'shoal:route_asked_total{kind="peer",outcome="answered"} 4.0',
+        'shoal:mesh_info{nat="cone",sharing="swarm"} 1.0',
+        "shoal:mesh_relays 1.0",
+        "shoal:mesh_transfers 2.0",
+        "shoal:mesh_transfer_done_bytes 3.0",
+        "shoal:mesh_transfer_size_bytes 10.0",
     ):
         assert line in text

@@ -41,6 +41,7 @@ class MeshCollector(Collector):
             if peer.rtt_s is not None:
                 rtt.add_metric([peer.id], peer.rtt_s)
         yield rtt
+        yield from _place(view)
         for name, text, value in COUNTERS:
             family = CounterMetricFamily(name, text, labels=["peer"])
             for peer in view.peers[:MAX_PEERS]:
@@ -50,3 +51,15 @@ class MeshCollector(Collector):
         for key, count in view.asked.items():
             asked.add_metric(key.split(" ", 1), count)
         yield asked
+
+
+def _place(view: MeshView) -> Iterator[Metric]:
+    """How this node stands in its mesh, and what is on its way to it. The kind of NAT is its first word."""
+    info = GaugeMetricFamily("shoal:mesh_info", "Who is served, and the kind of NAT.", labels=["sharing", "nat"])
+    info.add_metric([view.sharing, view.nat.partition(":")[0] or "unknown"], 1)
+    yield info
+    yield GaugeMetricFamily("shoal:mesh_relays", "Relays this node can be reached through.", len(view.relays))
+    size, done = sum(item.size_bytes for item in view.transfers), sum(item.done_bytes for item in view.transfers)
+    yield GaugeMetricFamily("shoal:mesh_transfers", "Blobs on their way here.", len(view.transfers))
+    yield GaugeMetricFamily("shoal:mesh_transfer_size_bytes", "Their sizes, together.", size)
+    yield GaugeMetricFamily("shoal:mesh_transfer_done_bytes", "Of these bytes, those that are here.", done)
