@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import native_harness as harness
 import numpy as np
 import pytest
@@ -153,4 +155,33 @@ def test_best_is_the_first_largest_element_of_each_row_or_says_that_the_row_is_o
     got = runner.run(harness.rows_step(40))
     assert np.array_equal(got, x, equal_nan=True)
     assert runner.best().tolist() == [-1] * 3 + x[3:].argmax(axis=1).tolist()
+    runner.close()
+
+
+def test_a_result_as_wide_as_another_value_has_room_for_every_row() -> None:
+    """The result's buffer had room for the output rows only, and was shared with a value of all rows: memory behind it
+    was overwritten wherever a vocabulary was as large as a layer."""
+    rng = np.random.default_rng(5)
+    library = native.load()
+    weights, recorder = harness.Weights(library), Recorder()
+    x, w = rng.standard_normal((4096, 32)).astype(np.float32), rng.standard_normal((32, 32)).astype(np.float32)
+    value = _embed(recorder, weights, x)
+    gain = rng.standard_normal(32)
+    normed = _one(recorder, Code.NORM, (value,), 32, p=weights.vector(gain), f=1e-5)
+    one, two = _linear(recorder, weights, normed, w), _linear(recorder, weights, normed, w * 2)
+    total = _one(recorder, Code.NORM, (_one(recorder, Code.ADD, (one, two), 32),), 32, p=weights.vector(gain), f=1e-5)
+    rows = _one(recorder, Code.GATHER, (total,), 32, on_outputs=True)
+    result = recorder.value(32)
+    recorder.add(Node(Code.PRODUCTS, (rows,), (result,), 32, on_outputs=True, count=1, adds=(False,), targets=(0,),
+                      weights=(weights.floats(w),), biases=(0,)))  # fmt: skip
+    lowered = lower(recorder, result)
+    assert lowered.result not in lowered.narrow, "the buffers are no longer shared: nothing is tested"
+    runner = harness.executor(library, recorder, result)
+    whole = runner.run(harness.rows_step(4096)).copy()
+    runner.close()
+    runner = harness.executor(library, recorder, result)
+    step = harness.rows_step(4096)
+    few = replace(step, output_rows=np.array([0, 77, 4095], np.int32))
+    assert np.array_equal(runner.run(few), whole[[0, 77, 4095]])
+    assert runner._buffers[lowered.result].size >= 32 * 4096
     runner.close()

@@ -216,12 +216,12 @@ class Executor:
         if rows <= self._rows and outputs <= self._outputs:
             return
         self._rows, self._outputs = max(rows, self._rows), max(outputs, self._outputs)
-        rows, result, columns = max(self._rows, self._outputs), self._lowered.result, self._lowered.columns
+        rows, narrow, columns = max(self._rows, self._outputs), self._lowered.narrow, self._lowered.columns
         self._buffers = [
-            aligned(4 * width * (self._outputs if slot == result else rows)).view(np.float32)
+            aligned(4 * width * (self._outputs if slot in narrow else rows)).view(np.float32)
             for slot, width in enumerate(columns)
         ]
-        widest = max(width for slot, width in enumerate(columns) if slot != result)
+        widest = max((width for slot, width in enumerate(columns) if slot not in narrow), default=0)
         term = rows * (widest // 32 + 1) * self._library.block8_bytes
         self._quantized = [aligned(term) for _ in range(self._terms)]
         self._pointers = np.array([buffer.ctypes.data for buffer in self._buffers], np.uint64)

@@ -96,11 +96,15 @@ class Recorder:
 
 @dataclass(frozen=True, slots=True)
 class Lowered:
-    """Records ready to run. `columns[b]` elements per row of buffer b; `result` the buffer of the result."""
+    """Records ready to run. `columns[b]` elements per row of buffer b; `result` the buffer of the result.
+
+    narrow  buffers that ever hold output rows only: the others need room for every row of a step.
+    """
 
     ops: Sequence[Op]
     columns: tuple[int, ...]
     result: int
+    narrow: frozenset[int] = frozenset()
 
 
 def lower(recorder: Recorder, result: int) -> Lowered:
@@ -108,7 +112,9 @@ def lower(recorder: Recorder, result: int) -> Lowered:
     nodes, alias = _fold_additions(recorder.nodes)
     nodes = _place_quantization(nodes)
     slots, columns = _assign_buffers(nodes, alias, recorder.columns, result)
-    return Lowered([_record(node, slots) for node in nodes], tuple(columns), slots[result])
+    wide = {slots[value] for node in nodes for value in node.writes if not node.on_outputs}
+    narrow = frozenset(range(len(columns))) - wide
+    return Lowered([_record(node, slots) for node in nodes], tuple(columns), slots[result], narrow)
 
 
 def _last_uses(nodes: Sequence[Node]) -> dict[int, int]:
