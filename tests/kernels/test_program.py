@@ -169,7 +169,7 @@ def test_a_result_as_wide_as_another_value_has_room_for_every_row() -> None:
     gain = rng.standard_normal(32)
     normed = _one(recorder, Code.NORM, (value,), 32, p=weights.vector(gain), f=1e-5)
     one, two = _linear(recorder, weights, normed, w), _linear(recorder, weights, normed, w * 2)
-    total = _one(recorder, Code.NORM, (_one(recorder, Code.ADD, (one, two), 32),), 32, p=weights.vector(gain), f=1e-5)
+    total = _one(recorder, Code.NORM, (_one(recorder, Code.GATED, (one, two), 32),), 32, p=weights.vector(gain), f=1e-5)
     rows = _one(recorder, Code.GATHER, (total,), 32, on_outputs=True)
     result = recorder.value(32)
     recorder.add(Node(Code.PRODUCTS, (rows,), (result,), 32, on_outputs=True, count=1, adds=(False,), targets=(0,),
