@@ -30,6 +30,7 @@ from shoal.node.fleet import Fleet
 from shoal.node.mesh_home import MeshHome
 from shoal.node.mesh_parts import Parts, Place, mesh_parts
 from shoal.node.mesh_view import mesh_view, peer_view
+from shoal.node.model_shelf import ModelShelf
 
 _log = logging.getLogger(__name__)
 
@@ -198,6 +199,8 @@ async def meshing(config: NodeConfig, fleet: Fleet, clock: Clock) -> AsyncIterat
         seeds = (*(address for ticket in tickets for address in ticket.bootstrap), *home.peers(secret, clock.wall()))
         mesh = Mesh(config, clock, parts, accounts, neighbours, tuple(dict.fromkeys(seeds)))
         _register(mesh, fleet, secret)
+        shelf = ModelShelf(config.home, clock, parts.dht, lambda peer: accounts.is_served(peer, secret is not None))
+        shelf.register(parts.rpc)
         fleet.peers, fleet.mesh, fleet.ping, fleet.discover = mesh.providers, mesh.view, mesh.ping, mesh.discover
         parts.switchboard.start()
         loops = [
@@ -207,6 +210,7 @@ async def meshing(config: NodeConfig, fleet: Fleet, clock: Clock) -> AsyncIterat
             mesh.observe(),
             mesh.save(home),
             neighbours.run(),
+            shelf.run(),
         ]
         loops += [parts.gossip.run(), parts.dht.run(), *([parts.lan.run()] if config.lan else [])]
         async with _running(loops):

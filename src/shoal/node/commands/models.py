@@ -43,7 +43,7 @@ def list_models(loaded: Loaded, as_json: AsJson = False) -> None:
 
 
 @app.command("pull")
-@configured()
+@configured("tickets", "mesh_host", "relays")
 def pull_model(
     loaded: Loaded,
     source: Annotated[str, typer.Argument(help="Catalogue name, hf:owner/name[@revision][:file], file or folder.")],
@@ -52,15 +52,19 @@ def pull_model(
         bool, typer.Option("--copy", help="Copy a local file or folder instead of referring to it.")
     ] = False,
     force: Annotated[bool, typer.Option("--force", help="Replace a stored model of that name.")] = False,
+    from_mesh: Annotated[bool, typer.Option("--from-mesh", help="Fetch it by name from peers that share it.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Put a model into the store: checked, then there in one step."""
-    from shoal.node.fetch import fetch
-
-    parsed = parse_source(source, copy)
-    chosen = check_name(name) if name else default_name(source, parsed)
     store = Store(loaded.config.home)
-    record = fetch(store, chosen, source, parsed, force)
+    if from_mesh:
+        record = _pull_from_mesh(loaded, source, name, force)
+    else:
+        from shoal.node.fetch import fetch
+
+        parsed = parse_source(source, copy)
+        chosen = check_name(name) if name else default_name(source, parsed)
+        record = fetch(store, chosen, source, parsed, force)
     path = store.path(record)
     if as_json:
         write_json({**asdict(record), "path": str(path)})
@@ -100,6 +104,16 @@ def show_model(
         write_json({"path": str(path), "record": asdict(record) if record else None, **asdict(described)})
         return
     write_table(("", ""), [*_record_rows(path, record), *_rows(described)])
+
+
+def _pull_from_mesh(loaded: Loaded, source: str, name: str | None, force: bool) -> Record:
+    from shoal.node.mesh_pull import pull_from_mesh, wanted
+
+    model = wanted(source)
+    if not model.sha256:
+        say(f"warning: no hash of {model.name!r} is known here: what comes is what the peers that share it agree on")
+    with progress_bar() as progress:
+        return pull_from_mesh(loaded.config, model, check_name(name) if name else model.name, force, progress)
 
 
 def _warn_if_foreign(path: Path) -> None:
