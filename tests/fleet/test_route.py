@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 
 import pytest
@@ -193,6 +193,49 @@ def test_nobody_serves_it() -> None:
 def test_everybody_is_busy() -> None:
     _, result = ask_scripts(lambda _: [Overloaded("full", 7.0)], lambda _: [Overloaded("full", 3.0)])
     assert isinstance(result, Overloaded)
+
+
+@pytest.mark.parametrize("kind", ["peer", "local"])
+def test_a_seat_that_is_free_soon_is_waited_for(kind: str) -> None:
+    """At peers, which have no queue of their own; a local engine that is full is full."""
+
+    async def main() -> None:
+        refusals: list[ShoalError] = [Overloaded("full", 1.0), Overloaded("full", 2.0)]
+        generate = ScriptedGenerate(lambda request: [refusals.pop()] if refusals else words("here")(request))
+        desk = Desk(provider("a", generate, kind=kind))  # type: ignore[arg-type]
+        asking = asyncio.ensure_future(desk.ask())
+        for _ in range(4):
+            await desk.clock.advance(1.0)
+        if kind == "local":
+            with pytest.raises(Overloaded):
+                await asking
+        else:
+            assert (await asking)[0].text == "here"
+            assert [decision.outcome for decision in desk.decisions] == ["busy: full", "busy: full", "answered"]
+
+    asyncio.run(main())
+
+
+def test_an_answer_that_has_begun_waits_longer_for_a_seat() -> None:
+    async def test(one: Engine, two: Engine) -> None:
+        expected = [chunk async for chunk in one.generate(CHAT)]
+        refusals: list[ShoalError] = [Overloaded("full", 50.0)]
+
+        async def full_at_first(request: Request) -> AsyncIterator[Chunk]:
+            if refusals:
+                raise refusals.pop()
+            async for chunk in two.generate(request):
+                yield chunk
+
+        desk = Desk(provider("a", Dying(one.generate, 3), load=IDLE), provider("b", full_at_first, load=BUSY))
+        asking = asyncio.ensure_future(desk.ask())
+        while refusals:
+            await asyncio.sleep(0)
+        for _ in range(60):
+            await desk.clock.advance(1.0)
+        assert whole(await asking) == whole(expected)
+
+    with_engines(test)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,11 @@ class Health:
         pause = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** (count - 1))
         self.failures[name] = Failure(count, now + pause, reason)
 
+    def busy(self, name: str, reason: str, until: float) -> None:
+        """No failure: only leave it alone until then."""
+        failure = self.failures.get(name, Failure(0, until, reason))
+        self.failures[name] = Failure(failure.count, max(failure.until, until), reason)
+
     def succeeded(self, name: str) -> None:
         self.failures.pop(name, None)
 

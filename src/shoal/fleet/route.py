@@ -8,7 +8,7 @@ Rules that stay true in this file:
 - a caller never sees a token twice or misses one, whoever fails when;
 - an error that is the request's own fault is raised at once when our engine says so; when a peer says so another is
   asked first, because a peer may be wrong or older;
-- every provider is asked at most once for one request.
+- every provider is asked at most once for one request, or again after it was only busy.
 """
 
 from __future__ import annotations
@@ -21,10 +21,19 @@ from dataclasses import dataclass, replace
 
 from shoal.core.chunk import Chunk
 from shoal.core.clock import Clock
-from shoal.core.errors import DeadlineExceeded, LocalError, ModelNotFound, PeerFault, RemoteError, ShoalError
+from shoal.core.errors import (
+    DeadlineExceeded,
+    LocalError,
+    ModelNotFound,
+    Overloaded,
+    PeerFault,
+    RemoteError,
+    ShoalError,
+)
 from shoal.core.request import Request
 from shoal.core.seams import closing
 from shoal.fleet.affinity import Affinity
+from shoal.fleet.busy import Busy
 from shoal.fleet.cost import Bid, rank
 from shoal.fleet.health import Health
 from shoal.fleet.progress import Progress
@@ -68,12 +77,18 @@ class Router:
         """See `core.seams`. Raises the last provider's error when none is left; ModelNotFound when none serves it."""
         request = _with_seed(request)
         progress, tried, errors = Progress(request), set[str](), list[ShoalError]()
+        busy = Busy(self.clock.monotonic(), request.deadline)
         while not progress.is_whole:
             bid = self._best(request, progress, tried)
             if bid is None and not tried and await self.discover(request.model):
                 bid = self._best(request, progress, tried)
             if bid is None:
-                raise self._give_up(request, tried, errors)
+                pause_s = busy.pause_s(progress.is_begun, self.clock.monotonic())
+                if pause_s is None:
+                    raise self._give_up(request, tried, errors)
+                await self.clock.sleep(pause_s)
+                tried -= busy.free(self.clock.monotonic())
+                continue
             tried.add(bid.provider.name)
             try:
                 async with closing(self._ask(request, bid, progress)) as chunks:
@@ -81,6 +96,7 @@ class Router:
                         yield chunk
             except ShoalError as error:
                 errors.append(self._judge(request, bid.provider, error))
+                busy.note(bid.provider, error, self.clock.monotonic())
 
     def _best(self, request: Request, progress: Progress, tried: set[str]) -> Bid | None:
         """The best provider not yet asked; those that failed lately only when there is no other."""
@@ -106,7 +122,7 @@ class Router:
             self.affinity.note(name, request)
             outcome = "answered"
         except ShoalError as error:
-            outcome = f"failed: {error}"
+            outcome = f"{'busy' if isinstance(error, Overloaded) else 'failed'}: {error}"
             raise
         finally:
             self.decided(Decision(request.request_id, name, bid.why, outcome, num_tokens))
@@ -119,7 +135,9 @@ class Router:
         is_final = is_requests_fault and provider.kind == "local" and not isinstance(error, ModelNotFound)
         if is_final or (is_late and isinstance(error, DeadlineExceeded)):
             raise error
-        if not is_requests_fault:
+        if isinstance(error, Overloaded):
+            self.health.busy(provider.name, str(error), now + error.retry_after_s)
+        elif not is_requests_fault:
             _log.warning("%s failed, going on elsewhere: %s", provider.name, error)
             self.health.failed(provider.name, str(error), now)
             self.affinity.forget(provider.name)

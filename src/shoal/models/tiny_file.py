@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from shoal.models.config import ModelConfig
+from shoal.models.config import Family, ModelConfig
 from shoal.models.gguf_writer import write_gguf
 from shoal.models.tiny import CHAT_TEMPLATE, TinyShape, tiny_checkpoint
 
-FAMILY = "qwen3"
+FAMILY: Family = "qwen3"
 """Rows of its Q and K are in files as they are in memory; llama's are interleaved there."""
 
 
