@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from shoal.node.config_sources import Loaded
-from shoal.node.flags import configured
+from shoal.node.flags import UrlKey, configured
+from shoal.node.mesh_client import NodeUrl, ask, place
 from shoal.node.terminal import write_json, write_table
+
+if TYPE_CHECKING:
+    from shoal.node.doctor import Check
+
+Net = Annotated[bool, typer.Option("--net", help="Ask the running node how it and its peers reach each other.")]
 
 
 @configured("model", "device", "kernels", "threads", "host", "port", "api_keys")
-def doctor(loaded: Loaded, as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False) -> None:
-    """Look at this machine. Exit code 1 if something keeps Shoal from serving."""
-    from shoal.node.doctor import can_serve, diagnose
-    from shoal.node.machine import look
+def doctor(
+    loaded: Loaded,
+    as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
+    net: Net = False,
+    url: NodeUrl = None,
+    url_key: UrlKey = None,
+) -> None:
+    """Look at this machine, or with --net at its mesh. Exit code 1 if something keeps Shoal from serving."""
+    from shoal.node.doctor import can_serve
 
-    checks = diagnose(look(loaded.config), loaded.config)
+    checks = _net(loaded, url, url_key) if net else _machine(loaded)
     if as_json:
         write_json({"can_serve": can_serve(checks), "checks": [asdict(check) for check in checks]})
     else:
@@ -28,3 +40,16 @@ def doctor(loaded: Loaded, as_json: Annotated[bool, typer.Option("--json", help=
         )
     if not can_serve(checks):
         raise typer.Exit(1)
+
+
+def _machine(loaded: Loaded) -> tuple[Check, ...]:
+    from shoal.node.doctor import diagnose
+    from shoal.node.machine import look
+
+    return diagnose(look(loaded.config), loaded.config)
+
+
+def _net(loaded: Loaded, url: str | None, key: str | None) -> tuple[Check, ...]:
+    from shoal.node.doctor_net import diagnose_net
+
+    return diagnose_net(asyncio.run(ask(place(loaded.config, url, key), "GET", "/mesh", None)))
