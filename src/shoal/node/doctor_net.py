@@ -41,14 +41,14 @@ def _nat(view: Mapping[str, Any]) -> Check:
 
 def _addresses(view: Mapping[str, Any]) -> Check:
     if view["addresses"]:
-        return Check("addresses", "ok", ", ".join(view["addresses"]))
+        return Check("addresses", "ok", ", ".join(dict.fromkeys(view["addresses"])))
     return Check("addresses", "warn", "none", "nobody can dial this node; check --mesh-host and the network")
 
 
 def _relays(view: Mapping[str, Any]) -> Check:
     if view["relays"]:
         return Check("relays", "ok", ", ".join(view["relays"]))
-    if _kind(view) in FAIR:
+    if _kind(view) in FAIR | {"unknown"}:
         return Check("relays", "ok", "none", "peers behind strict NATs may need one (--relay URL)")
     return Check("relays", "warn", "none", "run `shoal relay` on a machine everybody reaches; name it with --relay URL")
 

@@ -54,7 +54,7 @@ export function aboutNode(view) {
     ["Id", el("span", { class: "id" }, el("code", { text: view.id }), copyButton(() => view.id, "Copy this node's id"))],
     ["Serves", sharing(view.sharing)],
     ["NAT", view.nat || "Not known: no public peer has said yet how this machine looks from outside."],
-    ["Addresses", list(view.addresses)],
+    ["Addresses", list([...new Set(view.addresses)])],
     ["Relays", list(view.relays) ?? "None. Peers behind strict NATs may need one (--relay URL)."],
   ]);
 }
