@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import dataclass
 
 import pytest
@@ -95,3 +96,21 @@ def test_dataclasses_are_maps_of_their_fields() -> None:
     assert encode(Pair(1, (2, 3))) == encode({"left": 1, "right": [2, 3]})
     assert digest(Receipt(model="a")) != digest(Receipt(model="b"))
     assert len(digest(Receipt())) == 32
+
+
+def test_tags_are_refused_unread_however_dear_they_would_be() -> None:
+    """Fractions and bigfloats of 400 kB took 15 and 26 s; an expression is compiled, a shared value may hold itself."""
+    large = b"\xc2\x5a" + (400_000).to_bytes(4, "big") + bytes(range(1, 251)) * 1600
+    bombs = [
+        b"\xd8\x1e\x82" + large + large,  # a fraction
+        b"\xc5\x82\x3a\x80\x00\x00\x00" + large,  # a bigfloat
+        b"\xc4\x82\x03" + large,  # a decimal
+        b"\xd8\x23\x7a\x00\x0a\xae\x60" + b"(?:a|b)" * 100_000,  # an expression
+        b"\xd8\x1c\x81\xd8\x1d\x00",  # an array in itself
+        b"\xda\x00\x0f\x42\x3f\x00",  # a tag nobody knows
+    ]
+    began = time.process_time()
+    for bomb in bombs:
+        with pytest.raises(RemoteError, match="not"):
+            decode(bomb)
+    assert time.process_time() - began < 0.5

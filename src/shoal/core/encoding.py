@@ -2,7 +2,8 @@
 
 Rules that stay true in this file:
 - `encode` is injective on the values it accepts, and refuses the rest (NaN, infinities, sets, objects);
-- `decode` accepts only what `encode` produces: `decode(b)` succeeds only if `encode(decode(b)) == b`.
+- `decode` accepts only what `encode` produces: `decode(b)` succeeds only if `encode(decode(b)) == b`;
+- time is linear in the bytes: no tag is ever interpreted (800 kB tagged as a fraction took 15 s, as a bigfloat 30 s).
 
 Dataclasses encode as maps of their fields, tuples as arrays (and decode as lists).
 """
@@ -34,13 +35,29 @@ def encode(value: Value) -> bytes:
 def decode(data: bytes) -> Value:
     """The value behind canonical bytes. RemoteError for anything else: these bytes come from outside."""
     try:
-        value = cbor2.loads(data)
+        value = cbor2.loads(
+            data,
+            semantic_decoders=_NO_TAGS,
+            max_depth=2 * MAX_DEPTH,
+            allow_indefinite=False,
+            allow_duplicate_keys=False,
+        )
         again = encode(value)
     except (cbor2.CBORDecodeError, TypeError, ValueError, RecursionError, OverflowError, MemoryError) as error:
         raise RemoteError(f"expected canonical CBOR, found {len(data)} bytes that are not: {error}") from error
     if again != data:
         raise RemoteError("expected canonical CBOR, found an encoding that is not canonical")
     return value
+
+
+class _NoTags(dict[int, Any]):
+    """Refuses every tag before what it holds is decoded."""
+
+    def __missing__(self, tag: int) -> Any:
+        raise ValueError(f"tag {tag}, where none is known")
+
+
+_NO_TAGS = _NoTags()
 
 
 def digest(value: Value) -> bytes:
