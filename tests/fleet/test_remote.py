@@ -26,7 +26,17 @@ from shoal.fleet.health import Health
 from shoal.fleet.remote import RemoteEngine
 from shoal.fleet.route import Router
 from shoal.fleet.sharing import Offer, Sharing, read_offer
-from shoal.fleet.wire import METHOD, MODELS, SILENCE_S, read_chunks, read_request, write_chunks, write_request
+from shoal.fleet.wire import (
+    FIRST_SILENCE_S,
+    METHOD,
+    MODELS,
+    SILENCE_S,
+    read_chunks,
+    read_request,
+    write_chunks,
+    write_request,
+)
+from shoal.mesh.calls import CallStream
 from shoal.mesh.fakes import LocalMesh, LocalPeer
 
 PUBLIC = Limits("public")
@@ -152,8 +162,23 @@ def test_silence_is_trouble_but_thought_is_not() -> None:
 
         mute.streaming(METHOD, say_nothing)
         waiting = asyncio.ensure_future(collect(RemoteEngine(mute.peer, town.caller, town.clock).generate))
-        for _ in range(20):
-            await town.clock.advance(SILENCE_S / 10)
+        await town.clock.advance(FIRST_SILENCE_S * 0.9)
+        assert not waiting.done()
+        await town.clock.advance(FIRST_SILENCE_S * 0.2)
+        with raises(LinkClosed, "said nothing"):
+            await waiting
+
+        stuck = town.mesh.join()
+
+        async def say_hello(_: object, call: CallStream) -> None:
+            await call.send(b"")
+            await asyncio.Event().wait()
+
+        stuck.streaming(METHOD, say_hello)
+        waiting = asyncio.ensure_future(collect(RemoteEngine(stuck.peer, town.caller, town.clock).generate))
+        await town.clock.advance(SILENCE_S * 0.9)
+        assert not waiting.done()
+        await town.clock.advance(SILENCE_S * 0.2)
         with raises(LinkClosed, "said nothing"):
             await waiting
 

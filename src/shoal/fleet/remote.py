@@ -10,7 +10,7 @@ from shoal.core.chunk import Chunk
 from shoal.core.clock import Clock
 from shoal.core.errors import LinkClosed
 from shoal.core.request import Request
-from shoal.fleet.wire import METHOD, SILENCE_S, read_chunks, write_request
+from shoal.fleet.wire import FIRST_SILENCE_S, METHOD, SILENCE_S, read_chunks, write_request
 from shoal.mesh.calls import Caller, CallOptions, CallStream
 from shoal.mesh.peer_id import PeerId
 
@@ -18,6 +18,8 @@ NO_LIMIT_S = 24 * 3600.0
 """For requests without a deadline: the ticks, not the clock, tell whether the other side lives."""
 CONNECT_S = 4.0
 """A peer that takes longer to reach than this is not worth the wait: the next one is asked."""
+SLOW_UPLINK = 100_000.0
+"""Bytes a second at least: a long prompt takes its time to get there."""
 TOKEN_PRIORITY = 10
 """Before transfers and gossip on the same link."""
 
@@ -35,20 +37,22 @@ class RemoteEngine:
         timeout_s = NO_LIMIT_S if request.deadline is None else max(0.001, request.deadline - now)
         options = CallOptions(timeout_s, TOKEN_PRIORITY, connect_s=CONNECT_S)
         async with self.caller.stream(self.peer, METHOD, options) as call:
-            await call.send(write_request(request, now))
+            written = write_request(request, now)
+            await call.send(written)
             await call.end()
-            async for chunk in self._chunks(call):
+            async for chunk in self._chunks(call, FIRST_SILENCE_S + len(written) / SLOW_UPLINK):
                 yield chunk
                 if chunk.usage is not None:
                     return
 
-    async def _chunks(self, call: CallStream) -> AsyncIterator[Chunk]:
+    async def _chunks(self, call: CallStream, limit_s: float) -> AsyncIterator[Chunk]:
         messages = aiter(call)
         while True:
             try:
-                message = await within(self.clock, SILENCE_S, anext(messages))
+                message = await within(self.clock, limit_s, anext(messages))
             except StopAsyncIteration:
                 return
+            limit_s = SILENCE_S
             for chunk in read_chunks(message):
                 yield chunk
 
@@ -62,7 +66,7 @@ async def within(clock: Clock, limit_s: float, waiting: object) -> memoryview:
         if task.done():
             result: memoryview = task.result()
             return result
-        raise LinkClosed(f"the peer said nothing for {limit_s:.0f} s in the middle of an answer")
+        raise LinkClosed(f"the peer said nothing for {limit_s:.0f} s though an answer was due")
     finally:
         for pending in (task, alarm):
             pending.cancel()

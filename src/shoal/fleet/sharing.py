@@ -63,6 +63,7 @@ class Sharing:
         num_tokens = 0
         try:
             request = _served(await _only_message(call), incoming, priority, now)
+            await call.send(b"")  # whoever asks knows at once that somebody is there
             async with aclosing(batched(self.generate(request), self.clock, TICK_S)) as batches:
                 async for batch in batches:
                     num_tokens += sum(map(_tokens, batch))

@@ -1,7 +1,9 @@
 """Requests and chunks as the bytes of a stream call "fleet.answer".
 
     caller   -> request, once
-    answerer -> batches of chunks, b"" whenever there was none for TICK_S (so silence means trouble, not thought)
+    answerer -> b"" at once, then batches of chunks, b"" whenever there was none for TICK_S
+
+So silence means trouble, not thought.
 
 A deadline travels as seconds left, because clocks differ; the call's own timeout says the same to the other side's rpc.
 """
@@ -19,6 +21,8 @@ from shoal.core.request import Request
 METHOD = "fleet.answer"
 MODELS = "fleet.models"
 TICK_S = 1.0
+FIRST_SILENCE_S = 2.0
+"""Until the first message: a peer that died a moment ago, and is not known to be dead yet, costs so much."""
 SILENCE_S = 4.0
 """Without a message for so long an answerer counts as gone: four ticks."""
 MAX_REQUEST_BYTES = 32 * 2**20
