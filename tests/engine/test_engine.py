@@ -74,6 +74,7 @@ def serve(test: Callable[[House], Coroutine[Any, Any, None]], **options: int) ->
             await test(house)
         finally:
             house.runner.gate.set()
+            house.runner.reading.set()
             await house.engine.stop()
         assert house.runner.is_closed
 
@@ -468,6 +469,115 @@ def test_dropping_an_adapter_waits_for_its_requests() -> None:
             await house.ask(ask("hello", adapter="one"))
         with pytest.raises(ModelNotFound):
             await house.engine.unload_adapter("one")
+
+    serve(test)
+
+
+def test_requests_go_on_while_an_adapter_is_read() -> None:
+    """Read on the step thread, a large adapter once stopped every stream for as long as its file took."""
+
+    async def test(house: House) -> None:
+        house.runner.reading.clear()
+        loading = asyncio.create_task(house.engine.load_adapter("one", "/adapters/one"))
+        await asyncio.to_thread(house.runner.is_reading.wait)
+        assert len(tokens_of(await house.ask(ask("meanwhile")))) == 12
+        assert house.engine.adapters == ()
+        with pytest.raises(ModelNotFound):
+            await house.ask(ask("too early", adapter="one"))
+        house.runner.reading.set()
+        await loading
+        assert len(tokens_of(await house.ask(ask("now", adapter="one")))) == 12
+
+    serve(test)
+
+
+def test_of_two_loads_of_one_name_the_second_to_arrive_is_refused() -> None:
+    async def test(house: House) -> None:
+        house.runner.reading.clear()
+        loads = [asyncio.create_task(house.engine.load_adapter("one", f"/adapters/{n}")) for n in range(2)]
+        await asyncio.to_thread(house.runner.is_reading.wait)
+        house.runner.reading.set()
+        ends = await asyncio.gather(*loads, return_exceptions=True)
+        assert sorted(str(type(end)) for end in ends) == sorted(map(str, (type(None), InvalidRequest)))
+        assert len(house.runner.adapters) == 1
+
+    serve(test)
+
+
+@pytest.mark.parametrize("end", ["drain", "stop"])
+@pytest.mark.parametrize("path", ["/adapters/one", "/broken"])
+def test_an_adapter_that_is_still_being_read_holds_up_no_end(end: str, path: str) -> None:
+    async def test(house: House) -> None:
+        house.runner.reading.clear()
+        loading = asyncio.create_task(house.engine.load_adapter("one", path))
+        await asyncio.to_thread(house.runner.is_reading.wait)
+        await getattr(house.engine, end)()
+        assert house.runner.is_closed
+        house.runner.reading.set()
+        with pytest.raises(Unavailable, match="stopped"):
+            await loading
+        with pytest.raises(Unavailable):
+            await house.engine.load_adapter("two", "/adapters/two")
+        assert house.runner.adapters == {}
+
+    serve(test)
+
+
+def test_a_refused_request_gives_its_adapter_back_once() -> None:
+    """Twice, and the slot was emptied under a running request, which failed the engine, or never at all."""
+
+    async def test(house: House) -> None:
+        await house.engine.load_adapter("one", "/adapters/one")
+        scheduler, running = house.engine._worker.scheduler, None
+        try:
+            requests = [ask(f"{n}", adapter="one") for n in range(3)]
+            running = await ask_in_order(house, requests)  # one inside, two more than the queue has room for
+            house.runner.gate.set()
+            ends = await asyncio.gather(*running, return_exceptions=True)
+        finally:
+            house.runner.gate.set()
+        assert any(isinstance(end, Overloaded) for end in ends), scheduler.num_waiting
+        await asyncio.wait_for(house.engine.unload_adapter("one"), 5)
+        assert house.runner.adapters == {}
+
+    serve(test, max_running=1, max_waiting=1)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_unloading_ends_with_the_engine_though_a_session_holds_the_adapter(fails: bool) -> None:
+    async def test(house: House) -> None:
+        await house.engine.load_adapter("one", "/adapters/one")
+        session = await house.engine.session("one")
+        unloading = asyncio.create_task(house.engine.unload_adapter("one"))
+        while house.engine.adapters:
+            await asyncio.sleep(0)
+        if fails:
+            house.runner.error = RuntimeError("out of luck")
+            with pytest.raises(LocalError, match="out of luck"):
+                await house.ask(ask("breaks it"))
+        else:
+            await house.engine.stop()
+        with pytest.raises(Unavailable):
+            await asyncio.wait_for(unloading, 5)
+        await session.drop()
+
+    serve(test)
+
+
+def test_a_failing_runner_ends_an_adapters_requests_its_loads_and_its_unloading() -> None:
+    async def test(house: House) -> None:
+        await house.engine.load_adapter("one", "/adapters/one")
+        house.runner.gate.clear()
+        asked = asyncio.create_task(house.ask(ask("breaks", adapter="one")))
+        await inside(house)
+        unloading = asyncio.create_task(house.engine.unload_adapter("one"))
+        house.runner.error = RuntimeError("out of luck")
+        house.runner.gate.set()
+        ends = await asyncio.wait_for(asyncio.gather(asked, unloading, return_exceptions=True), 5)
+        assert isinstance(ends[0], LocalError)
+        assert ends[1] is None or isinstance(ends[1], ShoalError)
+        with pytest.raises(Unavailable, match="out of luck"):
+            await house.engine.load_adapter("two", "/adapters/two")
 
     serve(test)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from shoal.kernels import native
-from shoal.kernels.executor import CacheShape, Executor, ExpertShape
+from shoal.kernels.executor import CacheShape, Executor, ExpertShape, pack_adapter
 from shoal.kernels.program import Code, Node, Recorder, lower
 
 
@@ -129,7 +129,7 @@ def test_adapters_of_several_sequences_apply_to_their_own_rows_only() -> None:
     deltas = {}
     for slot, rank in ((0, 3), (2, 5)):
         a, b = rng.standard_normal((rank, 32)).astype(np.float32), rng.standard_normal((48, rank)).astype(np.float32)
-        runner.set_adapter(slot, 0.5, {0: (a, b)})
+        runner.set_adapter(slot, pack_adapter(0.5, {0: (a, b)}))
         deltas[slot] = 0.5 * b @ a
     step = harness.rows_step(9)
     step.query_start, step.adapters = np.array([0, 4, 6, 9], np.int32), np.array([2, -1, 0], np.int32)

@@ -77,7 +77,7 @@ def _assert_logits(found: list[np.ndarray], expected: list[np.ndarray]) -> None:
 @pytest.mark.parametrize("name", ADAPTERS)
 def test_logits_equal_peft(made: Made, name: str) -> None:
     runner = _runner(made)
-    runner.load_adapter(2, made.folders[name])
+    runner.load_adapter(2, runner.read_adapter(made.folders[name]))
     _assert_logits(forced_logits(runner, TOKENS, adapters=[2] * 4), made.expected[name])
     assert max(np.abs(a - b).max() for a, b in zip(made.expected[name], made.expected["none"], strict=True)) > 0.01
 
@@ -87,7 +87,7 @@ def test_several_adapters_and_none_in_one_batch(made: Made) -> None:
     names = ["everything", "none", "attention", "one-layer"]
     slots = {name: slot for slot, name in enumerate(made.folders)} | {"none": -1}
     for name, folder in made.folders.items():
-        runner.load_adapter(slots[name], folder)
+        runner.load_adapter(slots[name], runner.read_adapter(folder))
     steps = [[4, 5, 1, 11], [1, 0, 1, 1]]
     found = forced_logits(runner, TOKENS, steps, adapters=[slots[name] for name in names])
     _assert_logits(found, [made.expected[name][index] for index, name in enumerate(names)])
@@ -95,8 +95,8 @@ def test_several_adapters_and_none_in_one_batch(made: Made) -> None:
 
 def test_a_slot_is_replaced_dropped_and_then_empty(made: Made) -> None:
     runner = _runner(made)
-    runner.load_adapter(0, made.folders["attention"])
-    runner.load_adapter(0, made.folders["everything"])
+    runner.load_adapter(0, runner.read_adapter(made.folders["attention"]))
+    runner.load_adapter(0, runner.read_adapter(made.folders["everything"]))
     _assert_logits(forced_logits(runner, TOKENS, adapters=[0] * 4), made.expected["everything"])
     runner.drop_adapter(0)
     runner.drop_adapter(0)
@@ -107,8 +107,10 @@ def test_a_slot_is_replaced_dropped_and_then_empty(made: Made) -> None:
 
 @pytest.mark.parametrize("slot", [-1, 8])
 def test_a_slot_outside_the_range_is_refused(made: Made, slot: int) -> None:
+    runner = _runner(made)
+    adapter = runner.read_adapter(made.folders["attention"])
     with pytest.raises(LocalError, match=f"slot {slot}"):
-        _runner(made).load_adapter(slot, made.folders["attention"])
+        runner.load_adapter(slot, adapter)
 
 
 def test_an_adapter_for_another_model_is_refused_and_leaves_the_slot_as_it_was(made: Made, tmp_path: Path) -> None:
@@ -116,9 +118,9 @@ def test_an_adapter_for_another_model_is_refused_and_leaves_the_slot_as_it_was(m
     foreign = peft.get_peft_model(hf.LlamaForCausalLM(wide), peft.LoraConfig(target_modules=["q_proj"]))
     foreign.save_pretrained(tmp_path)
     runner = _runner(made)
-    runner.load_adapter(0, made.folders["attention"])
+    runner.load_adapter(0, runner.read_adapter(made.folders["attention"]))
     with pytest.raises(BadWeights) as caught:
-        runner.load_adapter(0, tmp_path)
+        runner.load_adapter(0, runner.read_adapter(tmp_path))
     assert (caught.value.field, caught.value.found) == ("blk.0.attn_q.weight", "(64, 64)")
     _assert_logits(forced_logits(runner, TOKENS, adapters=[0] * 4), made.expected["attention"])
 

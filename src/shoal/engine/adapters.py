@@ -39,12 +39,18 @@ class Adapters:
     def names(self) -> tuple[str, ...]:
         return tuple(self._by_name)
 
-    def load(self, name: str, fill: Callable[[int], None]) -> Adapter:
-        """Give `name` a slot and `fill` it. InvalidRequest if the name is taken, Unavailable if all slots are."""
-        if not name or name in self._by_name:
+    def check(self, name: str) -> None:
+        """InvalidRequest if the name is taken, Unavailable if all slots are."""
+        if not name:
+            raise InvalidRequest("lora_name: expected a name, found an empty text", "lora_name")
+        if name in self._by_name:
             raise InvalidRequest(f"adapter {name!r}: expected a name that is not loaded; unload it first", "lora_name")
         if not self._slots:
             raise Unavailable("every adapter slot is taken; unload an adapter, or start with more slots")
+
+    def load(self, name: str, fill: Callable[[int], None]) -> Adapter:
+        """Give `name` a slot and `fill` it. Raises as `check`."""
+        self.check(name)
         fill(self._slots[-1])
         adapter = Adapter(name, self._slots.pop(), f"{name}#{next(self._loads)}")
         self._by_name[name] = adapter

@@ -72,6 +72,7 @@ class Engine:
         self._language = language
         self._vocab_size = runner.vocab_size
         self._clock = clock or SystemClock()
+        self._runner = runner
         self._worker = Worker(Scheduler(scheduler), runner, self._clock, drafter)
         budgets = Budgets(approximation_of(runner), scheduler.num_blocks, scheduler.block_size)
         self._preparer = Preparer(config.model, language, self.limit, scheduler.max_running, runner.vocab_size, budgets)
@@ -161,8 +162,20 @@ class Engine:
         return self._worker.adapters.names
 
     async def load_adapter(self, name: str, path: str | Path) -> None:
-        """Load a PEFT folder between two steps. BadWeights, Unsupported, InvalidRequest (name taken), Unavailable."""
-        await self._worker.call(partial(self._worker.load_adapter, name, path))
+        """Load a PEFT folder: read in a helper thread, put into its slot between two steps.
+
+        BadWeights, Unsupported, InvalidRequest (name taken), Unavailable (all slots are, or the engine ends meanwhile).
+        """
+        if (reason := self.not_ready()) is not None:
+            raise Unavailable(reason)
+        await self._worker.call(partial(self._worker.adapters.check, name))
+        try:
+            adapter = await asyncio.to_thread(self._runner.read_adapter, path)
+        except Exception:
+            if self._worker.failure is not None:  # a runner that was closed under the reader has its own words for it
+                raise self._worker.failure from None
+            raise
+        await self._worker.call(partial(self._worker.load_adapter, name, adapter))
 
     async def unload_adapter(self, name: str) -> None:
         """The name is gone at once; returns when the last request or session that uses it has ended."""

@@ -19,7 +19,8 @@ from shoal.models.batch import Batch
 
 
 class FakeRunner:
-    """`gate` closed (cleared) holds every run; `is_inside` is set while one is held or running.
+    """`gate` closed (cleared) holds every run; `is_inside` is set while one is held or running. `reading` and
+    `is_reading` are the same for `read_adapter`.
 
     batches   the batches that ran.
     error     raised by the next run, if set.
@@ -34,6 +35,9 @@ class FakeRunner:
         self.gate = threading.Event()
         self.gate.set()
         self.is_inside = threading.Event()
+        self.reading = threading.Event()
+        self.reading.set()
+        self.is_reading = threading.Event()
         self.batches: list[Batch] = []
         self.error: Exception | None = None
         self.adapters: dict[int, str] = {}
@@ -63,10 +67,16 @@ class FakeRunner:
         for source, target in pairs:
             blocks[target] = blocks[source]
 
-    def load_adapter(self, slot: int, path: str | Path) -> None:
+    def read_adapter(self, path: str | Path) -> str:
+        self.is_reading.set()
+        self.reading.wait()
+        self.is_reading.clear()
         if "broken" in str(path):
             raise BadWeights(str(path), "lora_A", "a matrix", "nothing")
-        self.adapters[slot] = str(path)
+        return str(path)
+
+    def load_adapter(self, slot: int, adapter: str) -> None:
+        self.adapters[slot] = adapter
 
     def drop_adapter(self, slot: int) -> None:
         del self.adapters[slot]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from shoal.models.batch import Batch
 
 
 class Runner(Protocol):
-    """Called from one thread. Any exception but those of `load_adapter` means that it cannot be used any more."""
+    """Called from one thread, but for `read_adapter`. After an exception of any other it cannot be used any more."""
 
     @property
     def num_blocks(self) -> int: ...
@@ -41,8 +41,12 @@ class Runner(Protocol):
         """Copy whole blocks (source, destination), in order."""
         ...
 
-    def load_adapter(self, slot: int, path: str | Path) -> None:
-        """Fill a LoRA slot, 0 .. max_adapters - 1. BadWeights / Unsupported leave it as it was."""
+    def read_adapter(self, path: str | Path) -> Any:
+        """What `load_adapter` takes, of a PEFT folder; from any thread, also during a run. BadWeights, Unsupported."""
+        ...
+
+    def load_adapter(self, slot: int, adapter: Any) -> None:
+        """Put what `read_adapter` made into a slot, 0 .. max_adapters - 1: no work that running requests would feel."""
         ...
 
     def drop_adapter(self, slot: int) -> None: ...

@@ -14,7 +14,6 @@ import heapq
 import itertools
 import logging
 import threading
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,6 +57,7 @@ class Worker:
         self._best = best_of(runner)
         self._approximator = None if network is None else Approximator(runner, network, scheduler)
         self._idle_waiters: list[Mailbox] = []
+        self._drop_waiters: list[Mailbox] = []
         self._deadlines: list[tuple[float, int, Job]] = []
         self._order = itertools.count()
         self._inbox = Inbox()
@@ -96,13 +96,14 @@ class Worker:
 
     def admit(self, job: Job) -> None:
         """Queue a job. Raises what the scheduler and the adapters raise, and then nothing of it remains."""
-        job.adapter = self.adapters.acquire(job.request.adapter)
-        job.seq.adapter, job.seq.namespace = job.adapter.slot, job.adapter.namespace
+        adapter = self.adapters.acquire(job.request.adapter)
+        job.seq.adapter, job.seq.namespace = adapter.slot, adapter.namespace
         try:
             self.scheduler.add(job.seq)
         except ShoalError:
-            self.adapters.release(job.adapter)
+            self.adapters.release(adapter)
             raise
+        job.adapter = adapter  # from here on `cancel` gives it back
         self._desk.owners[job.seq] = job
         if job.request.deadline is not None:
             heapq.heappush(self._deadlines, (job.request.deadline, next(self._order), job))
@@ -146,17 +147,24 @@ class Worker:
             self.cancel(owner)
             self._courier.post(owner.mailbox, error)
 
-    def load_adapter(self, name: str, path: str | Path) -> None:
-        self.adapters.load(name, lambda slot: self._runner.load_adapter(slot, path))
+    def load_adapter(self, name: str, adapter: Any) -> None:
+        """Give `name` what `runner.read_adapter` made."""
+        self.adapters.load(name, lambda slot: self._runner.load_adapter(slot, adapter))
 
     def drop_adapter(self, name: str, mailbox: Mailbox) -> None:
-        """Post to `mailbox` once the adapter's slot is empty."""
+        """Post to `mailbox` once the adapter's slot is empty, or why it will not be."""
 
         def free(slot: int) -> None:
             self._runner.drop_adapter(slot)
+            self._drop_waiters.remove(mailbox)
             self._courier.post(mailbox, None)
 
-        self.adapters.drop(name, free)
+        self._drop_waiters.append(mailbox)
+        try:
+            self.adapters.drop(name, free)
+        except ShoalError:
+            self._drop_waiters.remove(mailbox)
+            raise
 
     def tell_when_idle(self, mailbox: Mailbox) -> None:
         """Post once nothing is left to do."""
@@ -286,5 +294,6 @@ class Worker:
         rest = self._inbox.close(later)
         for owner in list(self._desk.owners.values()):
             self.fail(owner, now)
-        for _, mailbox in rest:
+        for mailbox in [*(mailbox for _, mailbox in rest), *self._drop_waiters]:
             self._courier.post(mailbox, later)
+        self._drop_waiters.clear()  # of sessions that are still open: nobody steps any more who could end them

@@ -69,6 +69,26 @@ class CacheShape:
 
 
 @dataclass(frozen=True, slots=True)
+class PackedAdapter:
+    """A LoRA adapter as C reads it. pairs: target number -> A (rank, in), B transposed (rank, out), float32.
+
+    The delta of a target is scale * B A.
+    """
+
+    scale: float
+    pairs: dict[int, tuple[np.ndarray, np.ndarray]]
+
+
+def pack_adapter(scale: float, pairs: dict[int, tuple[np.ndarray, np.ndarray]]) -> PackedAdapter:
+    """From target number -> A (rank, in), B (out, rank). Touches no executor, so any thread may do it."""
+    packed = {
+        target: (np.ascontiguousarray(a, np.float32), np.ascontiguousarray(b.T, np.float32))
+        for target, (a, b) in pairs.items()
+    }
+    return PackedAdapter(scale, packed)
+
+
+@dataclass(frozen=True, slots=True)
 class ExpertShape:
     num_experts: int
     per_token: int
@@ -94,7 +114,7 @@ class Executor:
         self._columns = np.array(lowered.columns, np.int32)
         self._keys, self._values = (aligned(cache.layer_bytes * cache.num_layers) for _ in "kv")
         self._loras = (Lora * max(max_adapters * num_targets, 1))()
-        self._adapters: dict[int, list[np.ndarray]] = {}
+        self._adapters: dict[int, PackedAdapter] = {}
         self._scratch = aligned(library.scratch_bytes * threads)
         self._batch, self._program = BatchStruct(), ProgramStruct()
         self._arrays: dict[str, np.ndarray] = {}
@@ -177,15 +197,13 @@ class Executor:
             kept.shape[2],
         )  # fmt: skip
 
-    def set_adapter(self, slot: int, scale: float, pairs: dict[int, tuple[np.ndarray, np.ndarray]]) -> None:
-        """Fill a slot: target number -> A float32 (rank, in), B float32 (out, rank). The delta is scale * B A."""
+    def set_adapter(self, slot: int, adapter: PackedAdapter) -> None:
+        """Fill a slot: pointers alone move, so it takes microseconds."""
         self.drop_adapter(slot)
-        kept = self._adapters.setdefault(slot, [])
-        for target, (a, b) in pairs.items():
-            down, up = np.ascontiguousarray(a, np.float32), np.ascontiguousarray(b.T, np.float32)
-            kept += [down, up]
+        self._adapters[slot] = adapter
+        for target, (down, up) in adapter.pairs.items():
             entry = self._loras[slot * self._num_targets + target]
-            entry.a, entry.b, entry.rank, entry.scale = down.ctypes.data, up.ctypes.data, len(down), scale
+            entry.a, entry.b, entry.rank, entry.scale = down.ctypes.data, up.ctypes.data, len(down), adapter.scale
 
     def drop_adapter(self, slot: int) -> None:
         """Empty a slot; nothing happens when it is empty."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from shoal.core.errors import BadConfig, BadWeights, LocalError, Unsupported
 from shoal.kernels import build, native
-from shoal.kernels.executor import KV_TYPES, CacheShape, Executor, ExpertShape, KvType
+from shoal.kernels.executor import KV_TYPES, CacheShape, Executor, ExpertShape, KvType, PackedAdapter, pack_adapter
 from shoal.kernels.program import lower
 from shoal.models.batch import Batch
 from shoal.models.config import ModelConfig
@@ -120,14 +120,20 @@ class NativeRunner:
         if listed := list(pairs):
             self._executor.copy_blocks(listed)
 
-    def load_adapter(self, slot: int, path: str | Path) -> None:
-        """Read a PEFT folder into a slot. BadWeights where it does not fit the network; else as `read_adapter`."""
-        if not 0 <= slot < self.max_adapters:
-            raise BadConfig("adapters", f"expected a slot below {self.max_adapters}, found {slot}")
+    def read_adapter(self, path: str | Path) -> PackedAdapter:
+        """A PEFT folder, ready for a slot; from any thread, also during a step.
+
+        BadWeights where it does not fit the network; else as `models.lora.read_adapter`.
+        """
         adapter = read_adapter(path)
         self._check_adapter(adapter, str(path))
-        pairs = {self._targets[name]: pair for name, pair in adapter.pairs.items()}
-        self._executor.set_adapter(slot, adapter.scaling, pairs)
+        return pack_adapter(adapter.scaling, {self._targets[name]: pair for name, pair in adapter.pairs.items()})
+
+    def load_adapter(self, slot: int, adapter: PackedAdapter) -> None:
+        """Put what `read_adapter` made into a slot, between two steps."""
+        if not 0 <= slot < self.max_adapters:
+            raise BadConfig("adapters", f"expected a slot below {self.max_adapters}, found {slot}")
+        self._executor.set_adapter(slot, adapter)
 
     def drop_adapter(self, slot: int) -> None:
         """Empty a slot; nothing happens when it is empty."""

@@ -102,13 +102,17 @@ class TorchRunner:
         """Copy (source, target) blocks in every layer, one pair after the other."""
         self._cache.copy_blocks(pairs, self.block_size)
 
-    def load_adapter(self, slot: int, path: str | Path) -> None:
-        """Read a PEFT folder into `slot`, replacing what was there. BadWeights if it does not fit this model."""
-        if not 0 <= slot < self.max_adapters:
-            raise LocalError(f"adapter slot {slot}: expected 0 to {self.max_adapters - 1}")
+    def read_adapter(self, path: str | Path) -> TorchAdapter:
+        """A PEFT folder, on the device; from any thread, also during a step. BadWeights if it does not fit."""
         adapter = read_adapter(path)
         self._check_shapes(adapter, str(path))
-        self._adapters[slot] = {name: self._place(adapter, name) for name in adapter.pairs}
+        return {name: self._place(adapter, name) for name in adapter.pairs}
+
+    def load_adapter(self, slot: int, adapter: TorchAdapter) -> None:
+        """Put what `read_adapter` made into `slot`, replacing what was there, between two steps."""
+        if not 0 <= slot < self.max_adapters:
+            raise LocalError(f"adapter slot {slot}: expected 0 to {self.max_adapters - 1}")
+        self._adapters[slot] = adapter
 
     def drop_adapter(self, slot: int) -> None:
         """Empty `slot`; harmless if it is empty."""
