@@ -71,6 +71,10 @@ def test_either_endpoint_serves_both(default_gguf: Path, homes: list[Path]) -> N
             assert (decision["outcome"], decision["num_tokens"]) == ("answered", 100)
             assert decision["provider"] == httpx.get(f"{one.url}/v1/mesh").json()["id"]
 
+            usage = two.client().completions.create(model=one.model, prompt="Hi", max_tokens=2).usage
+            assert usage is not None
+            assert (usage.model_extra or {})["shoal"]["providers"] == [decision["provider"]]
+
             table = shoal(homes[1], "peers", "--url", two.url)
             assert "connected" in table.stdout
             assert one.model in table.stdout

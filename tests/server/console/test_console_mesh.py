@@ -250,6 +250,45 @@ def test_the_mesh_is_asked_for_only_while_it_can_be_seen(context: BrowserContext
     assert "v1/mesh" not in requests
 
 
+def test_peers_never_stand_on_each_other_or_outside(console_page: Page) -> None:
+    """For every number of peers, with and without upstream servers, on every width of page."""
+    wrong = console_page.evaluate("""async () => {
+      const { shapeFor, spots, viewBox } = await import("./mesh-layout.js");
+      const wrong = [];
+      for (const px of [360, 700, 1000]) {
+        for (let count = 0; count <= 60; count += 1) {
+          const shape = shapeFor(px);
+          const peers = Array.from({ length: count }, (_, n) => ({ id: String(n), state: "connected", models: [],
+            path: ["direct", "punched", "relayed"][n % 3] }));
+          const upstreams = ["upstream:a", "upstream:b"].slice(0, count % 3);
+          const found = spots(peers, upstreams, new Set(["59"]), shape);
+          const [x, y, width, height] = viewBox(shape, found.length).split(" ").map(Number);
+          const say = (what) => wrong.push(`${px} px, ${count} peers: ${what}`);
+          const shown = found.reduce((sum, spot) => sum + (spot.upstream ? 0 : (spot.count ?? 1)), 0);
+          if (shown !== count) say(`${shown} shown`);
+          if (count === 60 && !found.some(({ key }) => key === "59")) say("who answers is not seen");
+          found.forEach((one, index) => {
+            const isOut = one.x - 15 < x || one.x + 15 > x + width || one.y - 15 < y || one.y + 15 > y + height;
+            if (isOut) say(`${one.key} is outside`);
+            for (const other of [{ x: 0, y: 0, key: "this node" }, ...found.slice(0, index)]) {
+              if (Math.hypot(one.x - other.x, one.y - other.y) < 40) say(`${one.key} on ${other.key}`);
+            }
+          });
+        }
+      }
+      return wrong;
+    }""")
+    assert wrong == []
+
+
+def test_upstream_servers_stand_beside_the_peers(page: Page, console: Any) -> None:
+    asked = DecisionView("r3", "upstream:shop", "2.00 s", "answered", 9, 1_790_000_040.0)
+    console.mesh = replace(VIEW, peers=(peer("a"),), decisions=(*VIEW.decisions, asked))
+    page.get_by_role("link", name="Mesh").click()
+    expect(page.locator(".map g.peer.answered")).to_contain_text("upstream shop")
+    expect(page.locator(".caption")).to_have_text("The last request was answered by upstream shop.")
+
+
 def test_two_hundred_peers_are_grouped_paged_and_drawn_quickly(page: Page, console: Any) -> None:
     letters = "abcdefghijklmnopqrstuvwxyz234567"
     ids = [(first + second) * 26 for first in letters for second in letters][:200]

@@ -18,11 +18,19 @@ const MIDDLE = { width: 720, height: 500, alone: { room: 10, rx: 270, ry: 185 },
   rings: [{ room: 8, rx: 170, ry: 112 }, { room: 16, rx: 300, ry: 205 }] };
 const NARROW = { width: 380, height: 460, alone: { room: 8, rx: 140, ry: 175 },
   rings: [{ room: 4, rx: 84, ry: 105 }, { room: 10, rx: 145, ry: 190 }] };
+const FEW = 2;
+const FEW_HEIGHT = 150;
 const ORDER = ["direct", "punched", "relayed", "none"];
 
 /** @param {number} px room on the page @returns {Shape} */
 export function shapeFor(px) {
   return px < 560 ? NARROW : px < 860 ? MIDDLE : WIDE;
+}
+
+/** What is seen of the drawing: one or two stand beside this node, and need no height. @returns {string} a viewBox */
+export function viewBox({ width, height }, total) {
+  const seen = total <= FEW ? FEW_HEIGHT : height;
+  return `${-width / 2} ${-seen / 2} ${width} ${seen}`;
 }
 
 /**
@@ -62,6 +70,7 @@ function groups(peers) {
 
 /** The inner ring fills first; the outer one begins half a step on, so that its links pass between the inner peers. */
 function place(index, total, { alone, rings: [inner, outer] }) {
+  if (total <= FEW) return at(alone, index / 2 + 0.25, 0.5);
   if (total <= alone.room) return at(alone, index / total, 0.56);
   if (index < inner.room) return at(inner, index / inner.room, 0.5);
   return at(outer, (index - inner.room + 0.5) / (total - inner.room), 0.79);

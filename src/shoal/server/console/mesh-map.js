@@ -4,7 +4,7 @@
  */
 
 import { el, svg } from "./dom.js";
-import { shapeFor, spots } from "./mesh-layout.js";
+import { shapeFor, spots, viewBox } from "./mesh-layout.js";
 import { KINDS, provider, seconds, sentence, short } from "./mesh-words.js";
 
 /** @typedef {import("./mesh-layout.js").Spot} Spot */
@@ -31,9 +31,8 @@ export class MeshMap {
   /** @param {Record<string, any>} view MeshView @param {Credits} credits */
   update(view, credits) {
     const shape = shapeFor(this.node.clientWidth);
-    const { width, height } = shape;
-    this.drawing.setAttribute("viewBox", `${-width / 2} ${-height / 2} ${width} ${height}`);
     const found = spots(view.peers, upstreams(view), credits.answered, shape);
+    this.drawing.setAttribute("viewBox", viewBox(shape, found.length));
     const kept = new Map(found.map((spot) => [spot.key, this.#drawn.get(spot.key) ?? this.#add(spot)]));
     for (const [key, piece] of this.#drawn) if (!kept.has(key)) piece.remove();
     this.#drawn = kept;
