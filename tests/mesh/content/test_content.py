@@ -107,6 +107,18 @@ def test_five_seeders_share_the_work_while_one_dies_and_another_comes_late(blob_
     run(scene())
 
 
+def test_a_fetch_takes_as_long_as_its_messages_and_no_longer(blob_path: Path, tmp_path: Path) -> None:
+    """Asking began only at the next look for providers, ten seconds later, until a benchmark showed it."""
+
+    async def scene() -> None:
+        swarm = Swarm(blob_path, [None])
+        began = swarm.clock.monotonic()
+        await swarm.timed(swarm.fetcher()[0].fetch(Job(swarm.manifest.id, tmp_path / "got")))
+        assert swarm.clock.monotonic() - began < 5.0
+
+    run(scene())
+
+
 def test_a_liar_is_blamed_and_its_pieces_come_from_others(blob_path: Path, tmp_path: Path) -> None:
     async def scene() -> None:
         wrong = tmp_path / "wrong"

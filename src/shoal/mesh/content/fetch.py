@@ -7,6 +7,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from shoal.core.clock import Clock
 from shoal.core.errors import Overloaded, PeerFault, ShoalError, Unavailable
@@ -59,6 +60,7 @@ class _Running:
     partial: Partial
     schedule: Schedule
     calls: dict[asyncio.Task[None], Ask] = field(default_factory=dict)
+    news: asyncio.Event = field(default_factory=asyncio.Event)  # somebody said what it has
     fetched_bytes: int = 0
 
 
@@ -149,12 +151,15 @@ class Fetcher:
             )
         wait_s = run.schedule.wait_s(now)
         timer = asyncio.create_task(self._ground.clock.sleep(LOOK_AGAIN_S if wait_s is None else wait_s))
-        waited = [*run.calls, timer, *([] if looking.done() else [looking])]
+        news = asyncio.create_task(run.news.wait())
+        waited: list[asyncio.Future[Any]] = [*run.calls, timer, news, *([] if looking.done() else [looking])]
         try:
             done, _ = await asyncio.wait(waited, return_when=asyncio.FIRST_COMPLETED)
         finally:
             timer.cancel()
-        for task in done & run.calls.keys():
+            news.cancel()
+        run.news.clear()
+        for task in [task for task in run.calls if task in done]:
             run.calls.pop(task)
             task.result()
 
@@ -171,6 +176,7 @@ class Fetcher:
         try:
             data = await self._call(peer, "content.have", messages.blob_bytes(run.job.blob))
             run.schedule.joined(peer, messages.parse_have(data, len(run.manifest.sizes)))
+            run.news.set()
         except ShoalError as error:
             _log.debug("%s does not say what it has: %s", peer.short, error)
 
