@@ -125,9 +125,7 @@ class _Search:
             answers = await self._ask(await self._listed(name_topic(model.name)), model)
         chosen = choose(answers.values(), model)
         if chosen is None:
-            raise Unavailable(
-                f"no peer found shares {model.name!r}; is one started with --share?"
-            )
+            raise Unavailable(f"no peer found shares {model.name!r}; is one started with --share?")
         known = [peer for peer, files in answers.items() if any(file.blob == chosen.blob for file in files)]
 
         async def providers(blob: bytes) -> Sequence[PeerId]:
