@@ -9,6 +9,7 @@ from typing import Any
 
 from shoal.core.encoding import decode
 from shoal.core.errors import PeerFault, RemoteError
+from shoal.core.text import is_plain
 from shoal.mesh.address import MAX_HINTS, Address
 from shoal.mesh.peer_id import ID_BYTES, PeerId
 
@@ -61,6 +62,8 @@ def number(value: Any, low: float, high: float) -> float:
 def text(value: Any, at_most: int) -> str:
     if type(value) is not str or len(value) > at_most:
         raise PeerFault(f"expected a text of at most {at_most} characters, found {_shown(value)}")
+    if not is_plain(value):
+        raise PeerFault("expected a text without control characters")
     return value
 
 

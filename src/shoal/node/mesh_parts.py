@@ -23,7 +23,7 @@ from shoal.mesh.nat import Introducer, NatService, answer_observe, meet
 from shoal.mesh.nat.introduce import DialTogether
 from shoal.mesh.peer_id import PeerId
 from shoal.mesh.quic import QuicCarrier, QuicConfig
-from shoal.mesh.rpc import Introduction, Rpc
+from shoal.mesh.rpc import NODE, Introduction, Rpc
 from shoal.mesh.rpc.rpc import Connect
 from shoal.mesh.switchboard import Switchboard
 from shoal.mesh.tcp import TcpCarrier, TcpOptions, listen_tcp
@@ -86,7 +86,7 @@ async def mesh_parts(place: Place, clock: Clock) -> AsyncIterator[Parts]:
             carriers = (quic, tcp)
         switchboard = Switchboard(PeerId(place.key.public), carriers, clock)
         introduction = Introduction(switchboard.me, f"shoal/{__version__}", secret=place.secret)
-        rpc = Rpc(introduction, _connecting(switchboard, quic, lambda: rpc), clock)
+        rpc = Rpc(introduction, _connecting(switchboard, quic, lambda: rpc), clock, NODE)
         switchboard.on_link, switchboard.is_busy = rpc.accepted, rpc.is_busy
         stack.push_async_callback(switchboard.close)
         stack.push_async_callback(rpc.close)

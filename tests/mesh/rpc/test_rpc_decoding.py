@@ -15,6 +15,7 @@ from rpc_pairs import ALICE, BOB
 
 from shoal.core.encoding import encode
 from shoal.core.errors import PeerFault, ShoalError
+from shoal.core.text import plain
 from shoal.mesh.rpc import wire
 from shoal.mesh.rpc.failures import failure_bytes, parse_failure
 from shoal.mesh.rpc.flow import Inbound, Outbound
@@ -117,7 +118,7 @@ def test_a_failure_is_always_an_error_that_can_be_shown(code: str, text: str, de
         said = {"c": "invalid_value", "k": "invalid_value", "t": text, "d": details} | {name: code}
         error = parse_failure(encode(said))
         assert isinstance(error, ShoalError)
-        assert text in str(error)
+        assert plain(text) in str(error)
         assert parse_failure(failure_bytes(error)).code == error.code
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from shoal.core.errors import LinkClosed, StreamReset
+from shoal.core.text import plain as printable
 
 MAX_REASON = 200
 _RESET = re.compile(r"^(Reset|Stopped)\(|^ClosedStream")
@@ -17,7 +18,7 @@ def plain(error: BaseException) -> str:
     """One line for a person: the innermost cause, without the library's source paths."""
     message = error.message() if hasattr(error, "message") else str(error) or type(error).__name__
     text = _SOURCE.sub("", str(message)).split("Caused by:")[-1]
-    return " ".join(text.split())[:MAX_REASON]
+    return printable(" ".join(text.split())[:MAX_REASON])
 
 
 def of_stream(error: BaseException, peer: str) -> LinkClosed:

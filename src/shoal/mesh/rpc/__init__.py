@@ -11,7 +11,7 @@ serving (calls answered), session (one link), rpc (all links).
 What this does not do: choose or make links (`switchboard`), encrypt or authenticate (carriers).
 """
 
-from shoal.mesh.rpc.limits import Limits
+from shoal.mesh.rpc.limits import NODE, Limits
 from shoal.mesh.rpc.rpc import Conversation, Introduction, Rpc
 
-__all__ = ["Conversation", "Introduction", "Limits", "Rpc"]
+__all__ = ["NODE", "Conversation", "Introduction", "Limits", "Rpc"]

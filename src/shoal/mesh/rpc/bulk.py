@@ -93,23 +93,42 @@ def _slices(buffer: memoryview) -> Iterator[memoryview]:
 
 
 class Budget:
-    """Bytes, or places, that may be held at once. Whoever waits is served in order; alone, anything fits."""
+    """Bytes, or places, that may be held at once. Whoever waits is served in order; alone, anything fits.
 
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
+    whole  what this is a part of: everything taken here is taken there as well.
+    """
+
+    def __init__(self, limit: int, whole: Budget | None = None) -> None:
+        self._limit, self._whole = limit, whole
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         self.used = 0
 
     def take_now(self, size: int) -> None:
         """For what is here already and small."""
         self.used += size
+        if self._whole is not None:
+            self._whole.take_now(size)
 
     @property
     def num_waiting(self) -> int:
         return len(self._waiting)
 
     async def take(self, size: int) -> None:
-        if not self._waiting and self._fits(size):
+        await self._take(size)
+        if self._whole is not None:
+            try:
+                await self._whole.take(size)
+            except asyncio.CancelledError:
+                self._give(size)
+                raise
+
+    def give(self, size: int) -> None:
+        self._give(size)
+        if self._whole is not None:
+            self._whole.give(size)
+
+    async def _take(self, size: int) -> None:
+        if not self._waiting and self.fits(size):
             self.used += size
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -118,16 +137,17 @@ class Budget:
             await future
         except asyncio.CancelledError:
             if future.done() and not future.cancelled():
-                self.give(size)
+                self._give(size)
             raise
 
-    def give(self, size: int) -> None:
+    def _give(self, size: int) -> None:
         self.used -= size
-        while self._waiting and (self._waiting[0][1].done() or self._fits(self._waiting[0][0])):
+        while self._waiting and (self._waiting[0][1].done() or self.fits(self._waiting[0][0])):
             waited, future = self._waiting.popleft()
             if not future.done():
                 self.used += waited
                 future.set_result(None)
 
-    def _fits(self, size: int) -> bool:
+    def fits(self, size: int) -> bool:
+        """Whether so much may be taken now."""
         return self.used == 0 or self.used + size <= self._limit

@@ -6,7 +6,8 @@ Rules that stay true in this file:
 - a code nobody knows is a LocalError of the other side: it blames nobody for what it cannot name;
 - PeerFault and LinkClosed speak of the other side's view of its links; here they arrive as an InvalidRequest and a
   LocalError of the same code, so that nobody is banned, and no link is given up, because a peer said so;
-- texts are cut at MAX_TEXT and details are numbers and short texts: whatever arrives is a ShoalError or PeerFault.
+- texts are cut at MAX_TEXT and details are numbers and short texts, none with control characters: whatever arrives is a
+  ShoalError or PeerFault.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from shoal.core.errors import (
     Unreachable,
     Unsupported,
 )  # fmt: skip
+from shoal.core.text import plain
 from shoal.mesh.carrier import Bytes
 
 MAX_TEXT = 2000
@@ -78,7 +80,7 @@ def parse_failure(payload: Bytes) -> ShoalError:
         raise PeerFault(f"expected an error's description, found: {error}") from error
     match value:
         case {"c": str(code), "k": str(kind), "t": str(text), "d": dict(details)}:
-            return _revived(code[:64], kind, text[:MAX_TEXT], details)
+            return _revived(plain(code[:64]), kind, plain(text[:MAX_TEXT]), details)
     raise PeerFault("expected an error's description, found another value")
 
 
@@ -100,9 +102,9 @@ def _typed(value: Any, default: Any) -> Any:
         case float(), float() | int() if not isinstance(value, bool) and math.isfinite(value):
             return min(max(float(value), 0.001), 3600.0)
         case ((str() | None), str()):
-            return value[:MAX_DETAIL]
+            return plain(value[:MAX_DETAIL])
         case tuple(), list():
-            return tuple(str(item)[:MAX_DETAIL] for item in value[:32])
+            return tuple(plain(str(item)[:MAX_DETAIL]) for item in value[:32])
     return default
 
 

@@ -28,6 +28,7 @@ from typing import Any, Literal
 
 from shoal.core.encoding import decode, encode
 from shoal.core.errors import PeerFault, RemoteError, ShoalError, Unauthorized, Unsupported
+from shoal.core.text import is_plain
 from shoal.mesh.peer_id import PeerId
 
 VERSIONS = (1, 1)
@@ -76,7 +77,8 @@ def parse_hello(data: bytes) -> Hello:
             counts = (low, high, calls, streams, window)
             is_sound = (
                 low <= high and all(type(n) is int and 0 <= n <= MAX_COUNT for n in counts)
-                and len(nonce) == NONCE_BYTES and len(agent) <= 100 and all(isinstance(item, str) for item in features)
+                and len(nonce) == NONCE_BYTES and len(agent) <= 100 and is_plain(agent)
+                and all(isinstance(item, str) for item in features)
             )  # fmt: skip
             if is_sound:
                 return Hello(agent, nonce, (low, high), tuple(features), calls, streams, window, is_private)

@@ -2,7 +2,8 @@
 
 Rules that stay true in this file:
 - a key belongs to one peer and one method: nobody reads another's answers, nor pushes them out;
-- at most PEERS peers, and for each ENTRIES answers of BYTES in all, are kept, KEPT_S at most; the oldest go first.
+- at most PEERS peers, and for each ENTRIES answers of BYTES in all, are kept, KEPT_S at most; the oldest go first;
+- all together are at most ALL_BYTES: whoever asked longest ago is forgotten first.
 
 What this does not promise: an answer pushed out by many newer ones is computed again.
 """
@@ -19,6 +20,7 @@ KEPT_S = 600.0
 PEERS = 256
 ENTRIES = 1024
 BYTES = 4 * 2**20
+ALL_BYTES = 64 * 2**20
 
 Answer = bytes | ShoalError
 """A reply, or an error that a second try could not change."""
@@ -53,7 +55,7 @@ class Answers:
         kept.size += _size(answer)
         while kept.answers and (len(kept.answers) > ENTRIES or kept.size > BYTES or self._is_old(kept, now)):
             self._drop(kept, next(iter(kept.answers)))
-        while len(self._peers) > PEERS:
+        while len(self._peers) > PEERS or sum(other.size for other in self._peers.values()) > ALL_BYTES:
             self._peers.popitem(last=False)
 
     def _is_old(self, kept: _Kept, now: float) -> bool:

@@ -1,7 +1,8 @@
-"""What one link may cost this machine. All of it is per link; `links_per_peer` makes it per peer."""
+"""What links may cost this machine: each, and all together, because identities are free."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from shoal.mesh.calls import MAX_MESSAGE
@@ -18,7 +19,7 @@ MESSAGE_COST = 64
 LANE_QUEUE_BYTES = 2**20
 """Above this, whoever sends waits: what is queued here cannot be overtaken by something more urgent."""
 
-LANE_FLOOD_BYTES = 16 * 2**20
+LANE_FLOOD_BYTES = 4 * 2**20
 """Answers a peer may leave unread while it goes on asking; beyond, it is cut off."""
 
 BULK_STREAMS = 8
@@ -29,18 +30,45 @@ BULK_STREAMS = 8
 class Limits:
     """calls, streams  unary and stream calls of one peer that run at once; told to it in the hello.
     incoming_bytes  large messages held for one link: being received, or received and not yet used.
+    all_incoming_bytes  the same for all links.
+    message_bytes   the largest message that is received.
+    reply_bytes     large answers that were computed and not yet taken, for all links; beyond, Overloaded.
+    reply_s         how long a peer may take to begin to take one, and a second for each 100 kB of it.
     window_bytes    unread bytes of one stream call.
     waiting_calls   calls of ours that wait for one of the other side's places; beyond, Overloaded.
     hello_s         time a peer has to say hello.
     links_per_peer  links of one peer that are served at once; the oldest is closed for a new one.
-    hellos          links that are saying hello at once; beyond, new ones are closed.
+    hellos          links that are saying hello at once; beyond, the one that began first is closed.
+    time_share, all_time_share  seconds of the event loop a second for one link and for all; see `share`.
     """
 
     calls: int = 1024
     streams: int = 128
     incoming_bytes: int = 2 * MAX_MESSAGE
+    all_incoming_bytes: int = 4 * MAX_MESSAGE
+    message_bytes: int = MAX_MESSAGE
+    reply_bytes: int = 4 * MAX_MESSAGE
+    reply_s: float = 30.0
     window_bytes: int = 2**20
     waiting_calls: int = 4096
     hello_s: float = 10.0
     links_per_peer: int = 4
     hellos: int = 256
+    time_share: float = math.inf
+    all_time_share: float = math.inf
+
+
+REPLY_BYTES_PER_S = 100_000
+
+NODE = Limits(
+    calls=128,
+    streams=32,
+    incoming_bytes=64 * 2**20,
+    all_incoming_bytes=256 * 2**20,
+    message_bytes=32 * 2**20,
+    reply_bytes=128 * 2**20,
+    time_share=0.25,
+    all_time_share=0.5,
+)
+"""Of a node among strangers: peers together hold less than half a gigabyte of messages and use half of the event loop,
+which its owner's clients need as well."""

@@ -15,12 +15,14 @@ from shoal.core.errors import BadConfig, DeadlineExceeded, LinkClosed, PeerFault
 from shoal.mesh.calls import Body, CallOptions, CallStream, StreamHandler, UnaryHandler
 from shoal.mesh.carrier import Link, LinkInfo
 from shoal.mesh.peer_id import PeerId
+from shoal.mesh.rpc.bulk import Budget
 from shoal.mesh.rpc.deadlines import Deadlines, TimeLimit
 from shoal.mesh.rpc.hello import NONCE_BYTES, SECRET_BYTES, VERSIONS, Handshake, Hello
 from shoal.mesh.rpc.limits import Limits
 from shoal.mesh.rpc.once import Once
 from shoal.mesh.rpc.serving import Desk, Methods
 from shoal.mesh.rpc.session import Session, agree
+from shoal.mesh.rpc.share import Shares
 
 LOG = logging.getLogger(__name__)
 
@@ -82,7 +84,10 @@ class Rpc:
         self._deadlines = Deadlines(clock)
         self._methods = Methods()
         self._once = Once(clock)
-        self._desk = Desk(self._methods, clock, self._deadlines, self._once, self._limits)
+        self._desk = Desk(
+            self._methods, clock, self._deadlines, self._once, self._limits,
+            Budget(self._limits.all_incoming_bytes), Budget(self._limits.reply_bytes), Shares(self._limits),
+        )  # fmt: skip
         self._entries: dict[int, _Entry] = {}  # by id(link): a link need not be hashable
         self._is_closed = False
 
@@ -232,13 +237,16 @@ class Rpc:
         return Handshake(ours.me, link.peer, mine, link.info().is_dialer, ours.secret)
 
     def _make_room(self, new: _Entry) -> None:
-        """Close the oldest link of a peer that has too many, and the newest of all that have not said hello."""
+        """Close the oldest link of a peer that has too many, and of too many that say hello the one that began first:
+        an honest hello takes a moment, so whoever fills these places with silence makes room for it."""
         wanted = [entry for entry in self._entries.values() if not entry.is_unwanted]
         same = [entry for entry in wanted if entry.link.peer == new.link.peer]
         if len(same) > self._limits.links_per_peer:
             self._end(same[0])
-        elif sum(entry.session is None for entry in wanted) > self._limits.hellos:
-            self._end(new)
+            return
+        silent = [entry for entry in wanted if entry.session is None]
+        if len(silent) > self._limits.hellos:
+            self._end(silent[0])
 
     def _end(self, entry: _Entry) -> None:
         entry.is_unwanted = True

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 
 from shoal.core.clock import Clock
@@ -25,9 +25,10 @@ from shoal.mesh.rpc.deadlines import Deadlines, TimeLimit
 from shoal.mesh.rpc.failures import failure_bytes
 from shoal.mesh.rpc.flow import Inbound, Outbound
 from shoal.mesh.rpc.idempotency import KEPT_S
-from shoal.mesh.rpc.limits import INITIAL_CREDIT, Limits
+from shoal.mesh.rpc.limits import BULK_BYTES, INITIAL_CREDIT, REPLY_BYTES_PER_S, Limits
 from shoal.mesh.rpc.once import Once
 from shoal.mesh.rpc.outgoing import Outgoing, buffers_of
+from shoal.mesh.rpc.share import Metered, Share, Shares
 
 LOG = logging.getLogger(__name__)
 
@@ -65,6 +66,9 @@ class Desk:
     deadlines: Deadlines
     once: Once
     limits: Limits
+    incoming: Budget
+    replies: Budget
+    shares: Shares
 
 
 class Serving:
@@ -77,6 +81,12 @@ class Serving:
         self._channels: dict[int, Channel] = {}
         self._early: OrderedDict[int, None] = OrderedDict()
         self._is_lost = False
+        self._share = Share(desk.shares, desk.clock.monotonic())
+
+    @property
+    def share(self) -> Share:
+        """What the other side may use of this node's time."""
+        return self._share
 
     def __len__(self) -> int:
         """Calls whose handlers have not ended."""
@@ -84,6 +94,8 @@ class Serving:
 
     def close(self) -> None:
         """The link is gone."""
+        if not self._is_lost:
+            self._share.leave()
         self._is_lost = True
         for task in self._tasks.values():
             task.cancel()
@@ -173,9 +185,9 @@ class Serving:
         self._tasks[call] = asyncio.get_running_loop().create_task(self._guarded(call, ask, work))
         self._tasks[call].add_done_callback(lambda task: self._forget(call, work))
 
-    async def _guarded(self, call: int, ask: wire.Ask, work: Awaitable[None]) -> None:
+    async def _guarded(self, call: int, ask: wire.Ask, work: Coroutine[None, None, None]) -> None:
         try:
-            await work
+            await (work if self._share.is_free else Metered(work, self._share))
         except ShoalError as error:
             self._fail(call, error, ask.priority)
         except asyncio.CancelledError:
@@ -194,8 +206,23 @@ class Serving:
                 reply: Body = await self._keyed(incoming, ask, handler)
             else:
                 reply = await handler(incoming, ask.body)
-            size, parts = buffers_of(reply)
-            await self._out.send(wire.REPLY, call, b"", size, parts, ask.priority)
+        await self._reply(call, reply, ask.priority)
+
+    async def _reply(self, call: int, reply: Body, priority: int) -> None:
+        """Small answers are bounded by the lane, large ones of all peers by a budget, and by how long they may lie."""
+        size, parts = buffers_of(reply)
+        if size <= BULK_BYTES:
+            await self._out.send(wire.REPLY, call, b"", size, parts, priority)
+            return
+        if not self._desk.replies.fits(size):
+            raise Overloaded("large answers that nobody takes fill this node; try again later")
+        self._desk.replies.take_now(size)
+        until = self._desk.clock.monotonic() + self._desk.limits.reply_s + size / REPLY_BYTES_PER_S
+        try:
+            with TimeLimit(self._desk.deadlines, until, "the answer was not taken in time"):
+                await self._out.send(wire.REPLY, call, b"", size, parts, priority)
+        finally:
+            self._desk.replies.give(size)
 
     async def _keyed(self, incoming: Incoming, ask: wire.Ask, handler: UnaryHandler) -> bytes:
         async def handle() -> bytes:

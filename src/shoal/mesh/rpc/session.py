@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from time import perf_counter
 
 from shoal.core.errors import LinkClosed, PeerFault, ShoalError, StreamReset
-from shoal.mesh.calls import MAX_MESSAGE
 from shoal.mesh.carrier import Bytes, Link, Stream
 from shoal.mesh.rpc import wire
 from shoal.mesh.rpc.asking import Asking
@@ -23,6 +23,7 @@ from shoal.mesh.rpc.lane import Lane
 from shoal.mesh.rpc.limits import BULK_BYTES, BULK_STREAMS, LANE_FLOOD_BYTES
 from shoal.mesh.rpc.outgoing import Outgoing
 from shoal.mesh.rpc.serving import Desk, Serving
+from shoal.mesh.rpc.share import Share
 
 LANE_PRIORITY = 1
 LANE_READ = 2**18
@@ -72,7 +73,8 @@ class Session:
         self.link, self.agreed = link, agreed
         self._stream = lane
         self._lane = Lane(lane)
-        self._budget = Budget(desk.limits.incoming_bytes)
+        self._budget = Budget(desk.limits.incoming_bytes, desk.incoming)
+        self._desk = desk
         out = Outgoing(self._lane, BulkSender(link))
         self.asking = Asking(out, self._budget, agreed.theirs, desk.limits)
         self.serving = Serving(link.peer, link.info, out, self._budget, desk)
@@ -108,8 +110,9 @@ class Session:
 
     async def _read_lane(self, data: bytes) -> None:
         reader = FrameReader(BULK_BYTES + wire.HEAD_ROOM)
-        on = self._on
+        on, share = self._on, self.serving.share
         while True:
+            began = perf_counter()
             frames = reader.feed(data)
             for kind, call, payload in frames:
                 act = on.get(kind)
@@ -119,9 +122,16 @@ class Session:
             if self._lane.queued > LANE_FLOOD_BYTES:
                 raise PeerFault(f"expected a peer that reads its answers, found {self._lane.queued} bytes unread")
             self._lane.begin_turn(len(frames) == 1 and len(self.asking) + len(self.serving) == 1)
+            await self._pause(share, perf_counter() - began)
             data = await self._stream.read(LANE_READ)
             if not data:
                 raise LinkClosed("the other side has stopped talking")
+
+    async def _pause(self, share: Share, spent_s: float) -> None:
+        """Leave a link unread whose other side has used up its part of this node's time."""
+        share.spend(spent_s)
+        if pause_s := share.pause_s(self._desk.clock.monotonic()):
+            await self._desk.clock.sleep(pause_s)
 
     async def _accept_bulk(self, group: asyncio.TaskGroup) -> None:
         readers: set[asyncio.Task[None]] = set()
@@ -134,10 +144,11 @@ class Session:
             task.add_done_callback(readers.discard)
 
     async def _read_bulk(self, stream: Stream) -> None:
-        reader = FrameReader(MAX_MESSAGE + wire.HEAD_ROOM)
+        reader = FrameReader(self._desk.limits.message_bytes + wire.HEAD_ROOM)
         taken = 0
         try:
             while data := await stream.read(BULK_READ):
+                began = perf_counter()
                 for kind, call, payload in reader.feed(data):
                     held, taken = taken, 0
                     if not held:
@@ -146,6 +157,7 @@ class Session:
                     if kind not in wire.BULK_KINDS:
                         raise PeerFault(f"expected a large message, found a frame of kind {kind}")
                     self._on[kind](call, payload, held)
+                await self._pause(self.serving.share, perf_counter() - began)
                 await asyncio.sleep(0)  # what is small goes first, even while this stream always has more
                 if reader.pending and not taken:
                     await self._budget.take(reader.pending)

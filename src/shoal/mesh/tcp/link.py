@@ -19,6 +19,7 @@ from dataclasses import dataclass, field, replace
 
 from shoal.core.clock import Clock
 from shoal.core.errors import LinkClosed, PeerFault, StreamReset
+from shoal.core.text import plain
 from shoal.mesh.carrier import LinkInfo
 from shoal.mesh.peer_id import PeerId
 from shoal.mesh.tcp import frames
@@ -258,7 +259,7 @@ class TcpLink:
             case frames.PONG:
                 self._measure(number)
             case frames.CLOSE:
-                text = bytes(payload).decode(errors="replace")[:200]
+                text = plain(bytes(payload).decode(errors="replace")[:200])
                 self._end(f"closed by the other side: {text or 'no reason given'}", b"")
             case _ if not self._was_there(number):
                 raise PeerFault(f"stream {number} was never opened")
