@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
+from dataclasses import asdict
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shoal.core.errors import BadConfig, PeerFault
+from shoal.core.clock import SystemClock
+from shoal.core.errors import BadConfig, InvalidRequest, PeerFault
+from shoal.crypto.keys import PrivateKey
+from shoal.mesh.address import Address
+from shoal.mesh.content.messages import piece_bytes
+from shoal.mesh.dht import Dht, Ground, Options
+from shoal.mesh.fakes import LocalMesh
+from shoal.mesh.peer_id import PeerId
 from shoal.models.catalogue import CATALOGUE
+from shoal.models.store import Record, Store
 from shoal.node.mesh_pull import Wanted, _plain, choose, wanted
-from shoal.node.model_shelf import ModelFile, find_bytes, found_bytes, parse_find, parse_found
+from shoal.node.model_shelf import FIND, ModelFile, ModelShelf, find_bytes, found_bytes, parse_find, parse_found
 
 
 def file(blob: int, sha256: str = "aa") -> ModelFile:
@@ -44,6 +57,40 @@ def test_a_plain_file_name_is_kept() -> None:
 def test_messages_survive_the_wire() -> None:
     assert parse_find(memoryview(find_bytes("m", "aa"))) == ("m", "aa")
     assert parse_found(memoryview(found_bytes([file(1), file(2)]))) == (file(1), file(2))
+
+
+def test_the_shelf_offers_what_is_in_the_store_to_whom_the_owner_allows_and_forgets_what_is_removed(
+    tmp_path: Path,
+) -> None:
+    async def scene() -> None:
+        clock = SystemClock()
+        mesh = LocalMesh(clock)
+        key = PrivateKey(bytes(32))
+        owner, friend, stranger = mesh.join(PeerId(key.public)), mesh.join(), mesh.join()
+        dht = Dht(Ground(owner, owner, clock, key, lambda: Address(owner.peer)), Options(difficulty=1))
+        shelf = ModelShelf(tmp_path, clock, dht, lambda peer: peer == friend.peer)
+        shelf.register(owner)
+        folder = tmp_path / "models" / "mine"
+        folder.mkdir(parents=True)
+        (folder / "w.gguf").write_bytes(b"weights" * 100_000)
+        record = Record("mine", "gguf", "w.gguf", "somewhere", "ab" * 32, 700_000, None, 0.0)
+        (folder / "record.json").write_text(json.dumps(asdict(record)))
+        await shelf.look()
+        for name, sha256 in (("mine", ""), ("another", "ab" * 32)):
+            body = find_bytes(name, sha256)
+            (found,) = parse_found(await friend.call(owner.peer, FIND, body))
+            assert (found.name, found.size_bytes, found.file) == ("mine", 700_000, "w.gguf")
+            assert parse_found(await stranger.call(owner.peer, FIND, body)) == ()
+        assert len(await friend.call(owner.peer, "content.piece", piece_bytes(found.blob, 0))) > 100_000
+        with pytest.raises(InvalidRequest, match="not shared with you"):
+            await stranger.call(owner.peer, "content.piece", piece_bytes(found.blob, 0))
+        Store(tmp_path).remove("mine")
+        await shelf.look()
+        assert parse_found(await friend.call(owner.peer, FIND, find_bytes("mine", ""))) == ()
+        with pytest.raises(InvalidRequest, match="not shared"):
+            await friend.call(owner.peer, "content.piece", piece_bytes(found.blob, 0))
+
+    asyncio.run(scene())
 
 
 @given(st.binary(max_size=300))

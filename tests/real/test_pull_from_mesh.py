@@ -9,8 +9,6 @@ from pathlib import Path
 
 from served import environment, served, until
 
-from shoal.models.store import Store
-
 LOCAL = ("--mesh-host", "127.0.0.1", "--mesh-port", "0", "--no-lan")
 
 
@@ -20,29 +18,22 @@ def shoal(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_stored_model_is_pulled_from_a_peer_that_shares_and_from_no_other(
-    default_gguf: Path, home: Path, tmp_path: Path
-) -> None:
+def test_a_stored_model_is_pulled_from_a_peer_that_shares(default_gguf: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "one", tmp_path / "two"
     for folder in (one, two):
         folder.mkdir()
-    stored = shoal(one, "models", "pull", str(default_gguf), "--name", "theirs", "--copy", "--json")
-    sha256 = json.loads(stored.stdout)["sha256"]
+    stored = shoal(one, "models", "pull", str(default_gguf), "--name", "theirs")
+    assert stored.returncode == 0, stored.stderr
     with served(Path("none"), one, "--share", *LOCAL) as node:
         ticket = next(line for line in node.lines if "shoal join" in line).split("shoal join ")[1].split()[0]
         pull = ("models", "pull", "--from-mesh", "--ticket", ticket, "--mesh-host", "127.0.0.1", "--json")
-        pulled = until(lambda: (done := shoal(two, *pull, "theirs")).returncode == 0 and done, 120)
+        # found by the hash the catalogue pins, whatever they call it; the node needs a moment to read its store
+        pulled = until(lambda: (done := shoal(two, *pull, "smollm2-135m")).returncode == 0 and done, 120)
         found = json.loads(pulled.stdout)
-        assert (found["sha256"], found["source"], found["file"]) == (sha256, "mesh:theirs", default_gguf.name)
+        assert (found["source"], found["file"]) == ("smollm2-135m", default_gguf.name)
         assert Path(found["path"]).read_bytes() == default_gguf.read_bytes()
-        pinned = shoal(two, *pull, "smollm2-135m")  # found by the hash the catalogue pins, whatever they call it
-        assert pinned.returncode == 0, pinned.stderr
-        assert {record.name for record in Store(two).records()} == {"theirs", "smollm2-135m"}
         nobody = shoal(two, *pull, "no-such-model")
         assert nobody.returncode == 1
         assert "shares 'no-such-model'" in nobody.stderr
-    with served(Path("none"), one, "--private", "--ticket", ticket, *LOCAL):
-        refused = shoal(two, *pull, "theirs", "--force")
-        assert refused.returncode == 1
     alone = shoal(tmp_path / "three", "models", "pull", "x", "--from-mesh")
     assert "there is no mesh to ask" in alone.stderr
