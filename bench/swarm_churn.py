@@ -15,7 +15,9 @@ import asyncio
 import itertools
 import json
 import random
+import signal
 import statistics
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -310,6 +312,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, help="of churn; default 120")
     parser.add_argument("--clients", type=int, help="streams at once; default 8")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # the nodes end with it
     nodes, seconds, clients = (12, 30.0, 4) if options.quick else (50, 120.0, 8)
     asyncio.run(run(options.nodes or nodes, options.seconds or seconds, options.clients or clients))
 
