@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,9 +13,9 @@ from hypothesis import strategies as st
 from shoal.core.errors import LocalError, PeerFault
 from shoal.crypto.keys import PrivateKey
 from shoal.mesh.store import entry as entries_module
-from shoal.mesh.store.entry import Add, Count, Entry, Operation, Present, Put, Remove, parse_entry, signed
+from shoal.mesh.store.entry import Add, Count, Entry, Operation, Present, Put, Remove, Tag, parse_entry, signed
 from shoal.mesh.store.grant import Grant, Namespace, own_prefix
-from shoal.mesh.store.heads import Heads, Items, exchange
+from shoal.mesh.store.heads import Head, Heads, Items, exchange
 from shoal.mesh.store.log import Fork, parse_fork
 from shoal.mesh.store.replica import TOMBSTONE_S, Limits, Received, Replica
 from shoal.mesh.store.stamp import MAX_STAMP, stamp_at
@@ -42,10 +43,10 @@ def readable(replica: Replica) -> dict[str, object]:
     return {name: value for name, value in everything(replica).items() if value != empty}
 
 
-def differences(one: Replica, other: Replica) -> tuple[list, int]:
+def differences(one: Replica, other: Replica) -> tuple[list[tuple[Head, Head]], int]:
     """As `Store` finds them, and in how many rounds."""
     here, there = Heads(one.logs), Heads(other.logs)
-    asked, pairs, rounds = [here.all()], [], 0
+    asked, pairs, rounds = [here.all()], list[tuple[Head, Head]](), 0
     while asked:
         rounds += 1
         findings = [there.answer(item) for item in asked]
@@ -55,7 +56,7 @@ def differences(one: Replica, other: Replica) -> tuple[list, int]:
 
 
 def synchronise(one: Replica, other: Replica, now: float) -> None:
-    before: list = []
+    before: list[tuple[Head, Head]] = []
     while (pairs := differences(one, other)[0]) and pairs != before:
         plan, before = exchange(pairs), pairs
         for giver, taker, wanted in ((other, one, plan.wanted), (one, other, plan.offered)):
@@ -99,7 +100,7 @@ class Swarm:
         log = replica.logs.get(key.public)
         if not self.may_write(author):
             return
-        operations = [granted(key)] if log is None else []
+        operations: list[Operation] = [granted(key)] if log is None else []
         operations += [self.operation(replica) for _ in range(self.rng.randint(1, 3))]
         self.note(replica.write(key, operations, self.now))
 
@@ -170,9 +171,9 @@ def test_without_forks_every_replica_reads_what_a_naive_fold_of_all_operations_g
         swarm.write(author)
         swarm.replicas[author].receive(swarm.rng.choices(swarm.sent, k=4), swarm.now)
     swarm.settle()
-    puts: dict[str, tuple] = {}
+    puts: dict[str, Any] = {}
     counts: dict[str, int] = {}
-    adds: dict[str, dict] = {}
+    adds: dict[str, dict[Tag, bytes]] = {}
     removed = set()
     for item in swarm.sent:
         for place, operation in enumerate(item.operations):
