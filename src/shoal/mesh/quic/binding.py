@@ -8,6 +8,7 @@ from typing import Any
 
 from shoal.core.errors import Unsupported
 from shoal.mesh.quic.fast_bytes import speed_up
+from shoal.mesh.quic.foreign import Generated, Speech, speak
 
 Module = Any
 """The library's generated module; its glue is typed by no stub worth the name."""
@@ -25,3 +26,10 @@ def load() -> Module:
         ) from error
     speed_up(importlib.import_module("iroh.iroh_ffi"))
     return iroh
+
+
+@functools.cache
+def speech() -> Speech | Generated:
+    """How the loaded library's streams are read and written."""
+    load()
+    return speak(importlib.import_module("iroh.iroh_ffi"))

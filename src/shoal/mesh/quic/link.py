@@ -12,9 +12,9 @@ from shoal.core.clock import Clock
 from shoal.core.errors import LinkClosed
 from shoal.mesh.carrier import LinkInfo
 from shoal.mesh.peer_id import PeerId
-from shoal.mesh.quic import failures, path
+from shoal.mesh.quic import binding, failures, path
 from shoal.mesh.quic.inbox import Inbox
-from shoal.mesh.quic.stream import QuicStream
+from shoal.mesh.quic.stream import Library, QuicStream
 
 MAX_STREAMS = 256
 """Streams the other side may have open at once; further ones wait at its side."""
@@ -45,6 +45,7 @@ class QuicLink:
         self._clock = origin.clock
         self._peer = PeerId(connection.remote_id().to_bytes())
         self.peer_name = self._peer.short
+        self.library: Library = binding.speech()
         self._streams: weakref.WeakSet[QuicStream] = weakref.WeakSet()
         self._inbox: Inbox[QuicStream] = Inbox(BACKLOG)
         self._room = asyncio.Event()
