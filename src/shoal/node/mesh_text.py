@@ -38,7 +38,7 @@ def peers_why(view: View) -> Iterator[str]:
     if view["nat"]:
         yield f"NAT: {view['nat']}"
     if view["addresses"]:
-        yield "reachable at: " + ", ".join((*view["addresses"], *view["relays"]))
+        yield "reachable at: " + ", ".join(dict.fromkeys((*view["addresses"], *view["relays"])))
     for peer in view["peers"]:
         if peer["failure"] and peer["state"] != "connected":
             yield f"{peer['id'][:10]}: {peer['failure']}"

@@ -6,14 +6,14 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from shoal.core.clock import Clock
 from shoal.core.errors import BadConfig, InvalidRequest, ShoalError
-from shoal.core.service import MeshView, PingView
+from shoal.core.service import MeshView, ModelCard, PingView
 from shoal.fleet.accounts import Accounts, Limits
 from shoal.fleet.neighbours import MAX_MET, Neighbours, Sighting
 from shoal.fleet.provider import Provider
@@ -23,12 +23,13 @@ from shoal.mesh.calls import CallOptions, Incoming
 from shoal.mesh.dht import topic_of
 from shoal.mesh.gossip import Load
 from shoal.mesh.nat.natpmp import default_gateway
-from shoal.mesh.peer_id import PeerId
+from shoal.mesh.peer_id import TEXT_LENGTH, PeerId
 from shoal.mesh.ticket import Ticket, parse_ticket
 from shoal.node.config import NodeConfig
 from shoal.node.fleet import Fleet
 from shoal.node.mesh_home import MeshHome
 from shoal.node.mesh_parts import Parts, Place, mesh_parts
+from shoal.node.mesh_store import MeshStore
 from shoal.node.mesh_view import mesh_view, peer_view
 from shoal.node.model_shelf import ModelShelf
 
@@ -41,6 +42,8 @@ SAVE_S = 60.0
 PUBLISH_S = 1200.0
 """Records live two hours and are renewed by the directory itself; this is for adapters loaded since."""
 PINGS = 4
+UNSTEADY_QUEUE = 32
+"""So many requests seem to wait at a peer that is suspected or comes and goes: whoever is steadier is asked first."""
 MAX_RELAYS = 4
 """Taken from tickets."""
 PING = "node.ping"
@@ -58,6 +61,7 @@ class Mesh:
     accounts: Accounts
     neighbours: Neighbours
     seeds: tuple[Address, ...]
+    sellers: Callable[[str], list[PeerId]] = lambda model: []
 
     def providers(self) -> Sequence[Provider]:
         return self.neighbours.providers()
@@ -95,6 +99,8 @@ class Mesh:
             return found[0]
         if len(found) > 1:
             raise InvalidRequest(f"{len(found)} peers begin with {text!r}; write more of it", "peer")
+        if len(text) < TEXT_LENGTH:
+            raise InvalidRequest(f"no peer known here begins with {text!r}; `shoal peers` lists them", "peer")
         return PeerId.parse(text)
 
     # ---- loops ------------------------------------------------------------------------------------------
@@ -154,7 +160,9 @@ class Mesh:
             await self.clock.sleep(PUBLISH_S)
 
     async def discover(self, model: str) -> bool:
-        """Look in the directory for peers that serve `model`; whether one was found that does."""
+        """Look in the swarm's store, then in the directory, for peers that serve `model`; whether one does."""
+        if await self.neighbours.meet(self.sellers(model), model):
+            return True
         dht, peers = self.parts.dht, list[PeerId]()
         with contextlib.suppress(ShoalError):
             for record in (await dht.providers(_topic(model)))[: 2 * MAX_MET]:
@@ -201,6 +209,8 @@ async def meshing(config: NodeConfig, fleet: Fleet, clock: Clock) -> AsyncIterat
         _register(mesh, fleet, secret)
         shelf = ModelShelf(config.home, clock, parts.dht, lambda peer: accounts.is_served(peer, secret is not None))
         shelf.register(parts.rpc)
+        store = MeshStore(parts, config.home / "mesh", clock)
+        mesh.sellers = store.sellers
         fleet.peers, fleet.mesh, fleet.ping, fleet.discover = mesh.providers, mesh.view, mesh.ping, mesh.discover
         parts.switchboard.start()
         loops = [
@@ -211,6 +221,7 @@ async def meshing(config: NodeConfig, fleet: Fleet, clock: Clock) -> AsyncIterat
             mesh.save(home),
             neighbours.run(),
             shelf.run(),
+            store.run(lambda: _served(fleet, accounts), config.share_price),
         ]
         loops += [parts.gossip.run(), parts.dht.run(), *([parts.lan.run()] if config.lan else [])]
         async with _running(loops):
@@ -224,6 +235,11 @@ async def meshing(config: NodeConfig, fleet: Fleet, clock: Clock) -> AsyncIterat
 def _gateway(config: NodeConfig) -> str | None:
     """The router to ask for a port; none where this node listens on one address only."""
     return default_gateway() if config.mesh_host == "0.0.0.0" else None  # noqa: S104
+
+
+def _served(fleet: Fleet, accounts: Accounts) -> Sequence[ModelCard]:
+    """What peers may ask of this node."""
+    return () if fleet.local is None or accounts.limits.sharing == "private" else fleet.local.models()
 
 
 def _topic(model: str) -> bytes:
@@ -293,11 +309,13 @@ def _register(mesh: Mesh, fleet: Fleet, secret: bytes | None) -> None:
 
 
 def _seen(parts: Parts) -> list[Sighting]:
+    """Everybody present. Who is suspected, or comes and goes, is still better than nobody: asked last, not never."""
     found = []
     for member in parts.gossip.members():
-        if member.peer != parts.me and parts.gossip.is_usable(member.peer):
+        if member.peer != parts.me and member.is_present:
             load = member.statement.load
-            found.append(Sighting(member.peer, load.running, load.queue, load.models))
+            waiting = load.queue + (0 if parts.gossip.is_usable(member.peer) else UNSTEADY_QUEUE)
+            found.append(Sighting(member.peer, load.running, waiting, load.models))
     return found
 
 

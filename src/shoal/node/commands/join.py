@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from shoal.node.commands.up import run
+from shoal.node.config import NO_MODEL
 from shoal.node.config_sources import Loaded
 from shoal.node.flags import ENGINE, MESH, SERVER, configured
 from shoal.node.terminal import say
@@ -23,6 +24,7 @@ def join(loaded: Loaded, ticket: TicketText) -> None:
 
     config, secret = loaded.config, parse_ticket(ticket, time.time()).secret
     if loaded.origins["share"] == "default" and secret is not None:
-        say("members of this swarm may use this machine's model; --private changes that")
+        if config.model != NO_MODEL:
+            say("members of this swarm may use this machine's model; --private changes that")
         config = replace(config, share=True, share_with="swarm")
     run(replace(config, tickets=(*config.tickets, ticket)))

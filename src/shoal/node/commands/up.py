@@ -45,7 +45,7 @@ async def _up(config: NodeConfig) -> signal.Signals | None:
     async with serving(config) as service:
         app = create_app(service, server_config(config))
         models = service.models()
-        name = models[0].id if models else NO_MODEL
+        name = models[0].id if models else "what others have"
         with stopping() as state:
             await serve(
                 app,

@@ -1,0 +1,56 @@
+"""Whom a node asks, and how it takes what people write for a peer."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from shoal.core.errors import InvalidRequest
+from shoal.crypto.keys import PrivateKey
+from shoal.mesh.address import Address
+from shoal.mesh.gossip import Load, Member
+from shoal.mesh.gossip.claims import Statement
+from shoal.mesh.gossip.roster import Status
+from shoal.mesh.peer_id import PeerId
+from shoal.node.meshing import UNSTEADY_QUEUE, Mesh, _seen
+
+
+def member(status: Status, queue: int = 0) -> Member:
+    peer = PeerId(PrivateKey.generate().public)
+    return Member(Statement(Address(peer), 1, load=Load(queue=queue)), status, 0.0)
+
+
+def parts(*members: Member, usable: tuple[Member, ...] = ()) -> Any:
+    names = {one.peer for one in usable}
+    gossip = SimpleNamespace(members=lambda: members, is_usable=lambda peer: peer in names)
+    switchboard = SimpleNamespace(snapshot=tuple)
+    return SimpleNamespace(me=members[0].peer, gossip=gossip, switchboard=switchboard)
+
+
+def test_who_comes_and_goes_is_asked_last_and_who_went_is_not_asked() -> None:
+    me, steady, shaky, suspect = member("alive"), member("alive", 1), member("alive", 2), member("suspect")
+    dead, left = member("dead"), member("left")
+    seen = _seen(parts(me, steady, shaky, suspect, dead, left, usable=(me, steady)))
+    assert {sighting.peer: sighting.waiting for sighting in seen} == {
+        steady.peer: 1,
+        shaky.peer: 2 + UNSTEADY_QUEUE,
+        suspect.peer: UNSTEADY_QUEUE,
+    }
+
+
+def test_a_peer_is_known_by_the_beginning_of_its_id() -> None:
+    me, other = member("alive"), member("alive")
+    mesh = SimpleNamespace(parts=parts(me, other))
+
+    def known(text: str) -> PeerId:
+        return Mesh._known(cast(Mesh, mesh), text)
+
+    assert known(str(other.peer)) == other.peer
+    stranger = PeerId(PrivateKey.generate().public)
+    assert known(str(stranger)) == stranger
+    with pytest.raises(InvalidRequest, match="no peer known here begins with '!'; `shoal peers`"):
+        known("!")
+    with pytest.raises(InvalidRequest, match="2 peers begin with ''"):
+        known("")
