@@ -290,7 +290,7 @@ def _limits(config: NodeConfig) -> Limits:
 
 def _register(mesh: Mesh, fleet: Fleet, secret: bytes | None) -> None:
     async def answer_ping(incoming: Incoming, body: memoryview) -> bytes:
-        return b""
+        return str(int(mesh.clock.wall() * 1000)).encode()  # so that clocks can be compared
 
     mesh.parts.rpc.unary(PING, answer_ping)
     generate, local = fleet.own_generate(), fleet.local
