@@ -21,7 +21,7 @@ from common.environment import cache
 from shoal.models.tiny import TinyShape
 from shoal.models.tiny_file import write_tiny
 
-READY = re.compile(r"serving \S+ at (http://\S+)")
+READY = re.compile(r"serving .+ at (http://\S+) \(console\)")
 TICKET = re.compile(r"shoal join (shoal1\S+)")
 START_S = 180.0
 PAGE, TICK = os.sysconf("SC_PAGE_SIZE"), os.sysconf("SC_CLK_TCK")

@@ -16,7 +16,7 @@ from typing import Any
 
 from natlab import NatLab
 
-READY = re.compile(r"serving \S+ at (http://\S+)")
+READY = re.compile(r"serving .+ at (http://\S+) \(console\)")
 TICKET = re.compile(r"shoal join (shoal1\S+)")
 START_S = 60.0
 ASK = """
