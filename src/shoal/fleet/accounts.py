@@ -10,7 +10,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Literal
 
-from shoal.core.errors import Overloaded, Unauthorized
+from shoal.core.errors import InvalidRequest, Overloaded, Unauthorized
 from shoal.mesh.peer_id import PeerId
 
 Sharing = Literal["private", "listed", "swarm", "public"]
@@ -55,7 +55,7 @@ class Accounts:
 
     def admit(self, peer: PeerId, is_member: bool, now: float) -> int:
         """Begin a request of `peer`; the priority it gets. Unauthorized or Overloaded. Each needs one `settle`."""
-        self._check_consent(peer, is_member)
+        self.check_consent(peer, is_member)
         account = self._account(peer, now)
         if account.running >= self.limits.max_concurrent:
             raise Overloaded(f"you have {account.running} requests running here, the limit for a peer", 1.0)
@@ -68,11 +68,22 @@ class Accounts:
         self._running += 1
         return PEER_PRIORITY + self._debt_levels(account)
 
-    def settle(self, peer: PeerId, num_tokens: int, now: float) -> None:
-        """The request ended, having cost so many tokens."""
+    def occupy(self, peer: PeerId, more: int) -> None:
+        """So many seats more for a request that was admitted: one for each choice. Overloaded, InvalidRequest."""
+        account, limits = self._accounts[peer], self.limits
+        most = min(limits.max_concurrent, limits.max_concurrent_total)
+        if more + 1 > most:
+            raise InvalidRequest(f"n: expected at most {most} here, one for each seat a peer may take", "n")
+        if more > 0 and (account.running + more > most or self._running + more > limits.max_concurrent_total):
+            raise Overloaded(f"you have {account.running} answers running here; {more} more are too many", 1.0)
+        account.running += more
+        self._running += more
+
+    def settle(self, peer: PeerId, num_tokens: int, now: float, seats: int = 1) -> None:
+        """The request ended, having cost so many tokens and held so many seats."""
         account = self._account(peer, now)
-        account.running -= 1
-        self._running -= 1
+        account.running -= seats
+        self._running -= seats
         account.given += num_tokens
         account.budget -= num_tokens
 
@@ -94,7 +105,8 @@ class Accounts:
                 return True
         return peer in self.limits.listed
 
-    def _check_consent(self, peer: PeerId, is_member: bool) -> None:
+    def check_consent(self, peer: PeerId, is_member: bool) -> None:
+        """Unauthorized where the owner does not."""
         if self.limits.sharing == "private":
             raise Unauthorized("this node serves nobody but its owner (it was started without --share)")
         if not self.is_served(peer, is_member):

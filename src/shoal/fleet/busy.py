@@ -10,6 +10,8 @@ from shoal.fleet.provider import Provider
 
 SOON_S = 2.0
 """An answer that has not begun waits for seats that are free so soon; else the client is told when to come back."""
+LEAST_S = 0.1
+"""Between two questions of one provider, whatever it promises."""
 QUEUE_S = 30.0
 """The longest wait in all for an answer that has not begun."""
 PATIENCE_S = 120.0
@@ -26,7 +28,7 @@ class Busy:
     def note(self, provider: Provider, error: ShoalError, now: float) -> None:
         """`provider` refused with `error`. A local engine that is full means it: it has a queue."""
         if isinstance(error, Overloaded) and provider.kind != "local":
-            self._free_at[provider.name] = now + error.retry_after_s
+            self._free_at[provider.name] = now + max(LEAST_S, error.retry_after_s)
 
     def pause_s(self, is_begun: bool, now: float) -> float | None:
         """How long to wait for the first seat; None where that is not worth it."""

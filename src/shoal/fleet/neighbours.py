@@ -153,8 +153,8 @@ class Neighbours:
             try:
                 async with closing(generate(request)) as chunks:
                     async for chunk in chunks:
-                        num_tokens += len(chunk.token_ids)
                         yield chunk
+                        num_tokens += len(chunk.token_ids)  # now: whoever took it has found it believable
             finally:
                 self.accounts.credit(peer, num_tokens, self.clock.monotonic())
 

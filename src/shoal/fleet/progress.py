@@ -2,7 +2,8 @@
 
 Rules that stay true in this file:
 - what was delivered is never asked for again: each open choice goes on behind its own tokens (`Request.resume`);
-- a choice that ended stays ended.
+- a choice that ended stays ended;
+- no choice grows beyond what the request allows, whoever answers (`believing`).
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from shoal.core.chunk import Chunk, Usage
 from shoal.core.errors import PeerFault
 from shoal.core.request import Request, Resume
+from shoal.fleet.believing import believed, most_chars, most_tokens, num_chars
 
 
 @dataclass(slots=True)
@@ -19,6 +21,7 @@ class _Choice:
     tokens: list[int] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
     num_chunks: int = 0
+    num_chars: int = 0
     has_calls: bool = False
     is_done: bool = False
 
@@ -33,6 +36,7 @@ class Progress:
         self._first = 0 if given is None else given.choice
         self._choices = {self._first + offset: _Choice() for offset in range(request.n)}
         self._is_begun = False
+        self._most_tokens, self._most_chars = most_tokens(request), most_chars(request)
         self._usages: list[Usage] = []
         self._providers: list[str] = []
         self._carried = 0  # tokens that the next provider is given as text, and so counts as prompt
@@ -57,6 +61,19 @@ class Progress:
         is_plain = self._request.sampling.logprobs is None
         return is_plain and not any(choice.has_calls and not choice.is_done for choice in self._choices.values())
 
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Who made what was delivered, in order."""
+        return tuple(self._providers)
+
+    def forget_tokens(self) -> bool:
+        """Go on from the text alone, since nobody can from these token ids; whether that is another way at all."""
+        if not self.can_go_on_from_text or not any(choice.tokens for choice in self._choices.values()):
+            return False
+        for choice in self._choices.values():
+            choice.tokens.clear()
+        return True
+
     def add(self, chunk: Chunk, provider: str = "") -> Chunk:
         """Record a chunk of `provider`; what to deliver: usage is held back until the whole answer is there.
 
@@ -65,6 +82,10 @@ class Progress:
         choice = self._choices.get(chunk.index)
         if choice is None or choice.is_done:
             raise PeerFault(f"a chunk of choice {chunk.index}, which has ended or was never asked for")
+        chunk = believed(chunk, self._request)
+        choice.num_chars += num_chars(chunk)
+        if len(choice.tokens) + len(chunk.token_ids) > self._most_tokens or choice.num_chars > self._most_chars:
+            raise PeerFault(f"an answer that goes on beyond the {self._most_tokens} tokens it may have")
         is_echo = self._request.echo and not chunk.token_ids and not choice.tokens
         choice.tokens += chunk.token_ids
         choice.texts.append("" if is_echo else chunk.text)

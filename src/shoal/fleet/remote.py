@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
@@ -10,6 +9,7 @@ from shoal.core.chunk import Chunk
 from shoal.core.clock import Clock
 from shoal.core.errors import LinkClosed
 from shoal.core.request import Request
+from shoal.fleet.waiting import within
 from shoal.fleet.wire import FIRST_SILENCE_S, METHOD, SILENCE_S, read_chunks, write_request
 from shoal.mesh.calls import Caller, CallOptions, CallStream
 from shoal.mesh.peer_id import PeerId
@@ -20,6 +20,8 @@ CONNECT_S = 4.0
 """A peer that takes longer to reach than this is not worth the wait: the next one is asked."""
 SLOW_UPLINK = 100_000.0
 """Bytes a second at least: a long prompt takes its time to get there."""
+STALL_S = 900.0
+"""Without any piece of an answer for so long a peer that only says that it lives is given up."""
 TOKEN_PRIORITY = 10
 """Before transfers and gossip on the same link."""
 
@@ -46,28 +48,16 @@ class RemoteEngine:
                     return
 
     async def _chunks(self, call: CallStream, limit_s: float) -> AsyncIterator[Chunk]:
-        messages = aiter(call)
+        messages, heard = aiter(call), self.clock.monotonic()
         while True:
             try:
                 message = await within(self.clock, limit_s, anext(messages))
             except StopAsyncIteration:
                 return
             limit_s = SILENCE_S
+            if len(message):
+                heard = self.clock.monotonic()
+            elif self.clock.monotonic() - heard > STALL_S:
+                raise LinkClosed(f"the peer has been about to answer for {STALL_S:.0f} s")
             for chunk in read_chunks(message):
                 yield chunk
-
-
-async def within(clock: Clock, limit_s: float, waiting: object) -> memoryview:
-    """The result of `waiting`, or LinkClosed after `limit_s` of silence on `clock`."""
-    task = asyncio.ensure_future(waiting)  # type: ignore[call-overload]
-    alarm = asyncio.ensure_future(clock.sleep(limit_s))
-    try:
-        await asyncio.wait((task, alarm), return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            result: memoryview = task.result()
-            return result
-        raise LinkClosed(f"the peer said nothing for {limit_s:.0f} s though an answer was due")
-    finally:
-        for pending in (task, alarm):
-            pending.cancel()
-        await asyncio.gather(task, alarm, return_exceptions=True)

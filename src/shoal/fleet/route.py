@@ -29,6 +29,7 @@ from shoal.core.errors import (
     PeerFault,
     RemoteError,
     ShoalError,
+    Unavailable,
 )
 from shoal.core.request import Request
 from shoal.core.seams import closing
@@ -95,8 +96,19 @@ class Router:
                     async for chunk in chunks:
                         yield chunk
             except ShoalError as error:
+                if request.resume is None and getattr(error, "param", None) == "resume":
+                    error = self._blame_tokens(progress, error)
+                    if progress.forget_tokens():
+                        tried.discard(bid.provider.name)
+                        continue
                 errors.append(self._judge(request, bid.provider, error))
                 busy.note(bid.provider, error, self.clock.monotonic())
+
+    def _blame_tokens(self, progress: Progress, error: ShoalError) -> ShoalError:
+        """Nobody can go on with these tokens: the fault of those who said them, not of the request or the next one."""
+        for name in progress.providers:
+            self.health.failed(name, f"its tokens are none: {error}", self.clock.monotonic())
+        return Unavailable(f"what was answered so far is no beginning of an answer: {error}")
 
     def _best(self, request: Request, progress: Progress, tried: set[str]) -> Bid | None:
         """The best provider not yet asked; those that failed lately only when there is no other."""
@@ -124,6 +136,12 @@ class Router:
         except ShoalError as error:
             outcome = f"{'busy' if isinstance(error, Overloaded) else 'failed'}: {error}"
             raise
+        except Exception as error:
+            outcome = "failed: internal error"
+            if bid.provider.kind == "local":
+                raise
+            _log.exception("%s failed", name)  # a bug met by what it sent must not end the request
+            raise LocalError(f"internal error: {type(error).__name__}") from error
         finally:
             self.decided(Decision(request.request_id, name, bid.why, outcome, num_tokens))
 

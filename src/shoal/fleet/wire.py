@@ -25,8 +25,9 @@ FIRST_SILENCE_S = 2.0
 """Until the first message: a peer that died a moment ago, and is not known to be dead yet, costs so much."""
 SILENCE_S = 4.0
 """Without a message for so long an answerer counts as gone: four ticks."""
-MAX_REQUEST_BYTES = 32 * 2**20
-MAX_BATCH_BYTES = 4 * 2**20
+MAX_REQUEST_BYTES = 4 * 2**20
+"""A million tokens as ids or words. Reading more would keep the event loop for seconds."""
+MAX_BATCH_BYTES = 2**20
 MAX_BATCH = 4096
 """Chunks in one message."""
 
