@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -69,3 +71,18 @@ def test_a_chat_gets_through(stage: Stage, lab: NatLab, public: ChatNode, folder
         note({"chat": cell.name, "path": seen["path"], "carrier": seen["carrier"], "rtt_s": seen["rtt_s"]})
         assert seen["path"] in cell.paths
         assert f"{seen['path']} {seen['carrier']}" in b.shoal("peers")
+
+
+def test_the_doctor_sees_the_network_as_it_is(stage: Stage, lab: NatLab, public: ChatNode, folder: Path) -> None:
+    """UDP blocked: peers are reached through the relay alone, and it says so."""
+    stage.nats(Cell("noudp", "portres", ()))
+    home = f"SHOAL_HOME={folder}"
+    command = ("env", home, sys.executable, "-m", "shoal", "doctor", "--net", "--json", "--ticket", public.ticket())
+    blocked, free = (
+        {check["name"]: check for check in json.loads(lab.inside(host, *command))["checks"]} for host in ("a", "b")
+    )
+    assert (blocked["UDP"]["status"], free["UDP"]["status"]) == ("warn", "ok")
+    assert "firewall" in blocked["UDP"]["advice"]
+    assert (blocked["clock"]["status"], free["clock"]["status"]) == ("ok", "ok")
+    for url in stage.relays:
+        assert blocked[f"relay {url}"]["status"] == "ok"

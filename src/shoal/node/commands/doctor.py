@@ -16,10 +16,10 @@ from shoal.node.terminal import write_json, write_table
 if TYPE_CHECKING:
     from shoal.node.doctor import Check
 
-Net = Annotated[bool, typer.Option("--net", help="Ask the running node how it and its peers reach each other.")]
+Net = Annotated[bool, typer.Option("--net", help="How the running node reaches peers; with --ticket, try it anew.")]
 
 
-@configured("model", "device", "kernels", "threads", "host", "port", "api_keys")
+@configured("model", "device", "kernels", "threads", "host", "port", "api_keys", "tickets", "relays", "mesh_host")
 def doctor(
     loaded: Loaded,
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
@@ -50,6 +50,12 @@ def _machine(loaded: Loaded) -> tuple[Check, ...]:
 
 
 def _net(loaded: Loaded, url: str | None, key: str | None) -> tuple[Check, ...]:
+    """What a node of a few seconds finds in the mesh of --ticket; else what the running node knows."""
+    if loaded.config.tickets:
+        from shoal.node.net_doctor import diagnose_network
+        from shoal.node.network import look_at_network
+
+        return diagnose_network(asyncio.run(look_at_network(loaded.config)))
     from shoal.node.doctor_net import diagnose_net
 
     return diagnose_net(asyncio.run(ask(place(loaded.config, url, key), "GET", "/mesh", None)))
