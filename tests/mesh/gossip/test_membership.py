@@ -275,3 +275,23 @@ def test_the_outbox_sends_each_a_few_times_urgent_first_and_is_bounded() -> None
         box.put(Accusation(PEERS[1], 1, numbered(number)), is_urgent=False)
     assert len(box) == CAPACITY
     assert SENDS >= RINGS, "every neighbour is told once"
+
+
+def test_made_up_members_are_bounded_and_push_out_nobody_who_lives() -> None:
+    node = Membership(
+        Author(PEERS[0], lambda purpose, message: b""), says(0), RingRoster(), Settings(members=20), random.Random(1)
+    )
+    node.start(0.0)
+    for number in range(1, 40):
+        node.take(says(number), 0.0)
+    assert node.roster.size == 20
+    assert status(node, 19) == "alive"
+    assert not node.is_news(says(30))
+    node.take(says(7, left=True), 1.0)
+    node.take(says(30), 2.0)
+    assert status(node, 30) == "alive", "who has left makes room"
+    assert status(node, 7) == "unknown"
+    node.welcome(PEERS[35])
+    node.take(says(35), 3.0)
+    assert status(node, 35) == "alive", "whoever is here itself is heard"
+    assert node.roster.size == 20

@@ -58,6 +58,10 @@ class SharedRoster:
         self._marks = list(base.roster.marks())
         self.version = 0
 
+    @property
+    def size(self) -> int:
+        return len(self) + len(self.absent())
+
     def __len__(self) -> int:
         return len(self._base.places) - len(self._absent)
 

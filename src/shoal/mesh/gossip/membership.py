@@ -10,10 +10,12 @@ Rules that stay true in this file:
 - only a peer itself says it is alive, in which incarnation, and what its load is;
 - only those who watch a peer accuse it, and whoever's accusations are refuted again and again is not heard;
 - an accused peer that hears of it refutes at once; whoever talks to a suspect tells it first;
-- a message holds at most `MAX_CLAIMS` claims, whatever happens.
+- a message holds at most `MAX_CLAIMS` claims, whatever happens;
+- a roster holds at most `Settings.members`: identities are free. A newcomer takes the place of one who has left.
 
-What this does not protect against: watchers that all lie, each once (a live peer is then suspected, and refutes); a
-peer whose refutations its neighbours all swallow counts as dead until it reaches somebody else.
+What this does not protect against: a crowd of made-up members that fills the roster (the node works on with those it
+knows, and whoever talks to it directly is let in); watchers that all lie, each once (a live peer is then suspected, and
+refutes); a peer whose refutations its neighbours all swallow counts as dead until it reaches somebody else.
 """
 
 from __future__ import annotations
@@ -43,6 +45,7 @@ class Settings:
     flush_s      shortest time between messages that carry urgent claims; each goes to `fanout` peers.
     loads_per_s  new loads that the whole mesh may spread in a second: at n members each publishes every n / loads_per_s
                  seconds at most. Neighbours see each other's newest with every probe.
+    members      in the roster, the lately dead included.
     """
 
     period_s: float = 1.0
@@ -53,6 +56,7 @@ class Settings:
     sync_s: float = 30.0
     tombstone_s: float = 600.0
     loads_per_s: float = 5.0
+    members: int = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +181,22 @@ class Membership:
         """Whether `take` would change anything: only then is a signature worth checking."""
         member = self.roster.get(claim.peer)
         if isinstance(claim, Statement):
+            if member is None and self._is_full:
+                return False
             return member is None or claim.version > member.statement.version
         if member is None or not member.is_present or claim.incarnation != member.statement.incarnation:
             return False
         return all(old.accuser != claim.accuser for old in member.accusations)
+
+    @property
+    def _is_full(self) -> bool:
+        return self.roster.size >= self._settings.members and not self.roster.absent()
+
+    def welcome(self, peer: PeerId) -> None:
+        """`peer` is here itself: where the roster is full somebody drawn by lot makes room for it."""
+        if self.roster.get(peer) is None and self._is_full:
+            for other in self.roster.sample(self._random, 1, frozenset((self._author.peer, *self._watched()))):
+                self.roster.drop(other)
 
     def take(self, claim: Claim, now: float) -> None:
         """One claim, its signature checked. Old news changes nothing."""
@@ -254,6 +270,8 @@ class Membership:
                 self._liars.penalise(accusation.accuser, now)
         if old is not None and (claim.left or not old.is_present):
             self.flaps.penalise(claim.peer, now)
+        if old is None and self.roster.size >= self._settings.members:
+            self.roster.drop(self.roster.absent()[0].peer)
         self._suspects.pop(claim.peer, None)
         self._change(Member(claim, "left" if claim.left else "alive", now))
         self._outbox.put(claim, is_urgent=True)

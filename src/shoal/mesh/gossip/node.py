@@ -128,10 +128,12 @@ class Gossip:
     # ---- what others ask ----------------------------------------------------------------------------------------
 
     async def _on_ping(self, incoming: Incoming, body: memoryview) -> Body:
+        self._membership.welcome(incoming.peer)
         self._take(messages.parse_claims(body))
         return messages.claims_bytes(self._membership.claims_for(incoming.peer))
 
     async def _on_tell(self, incoming: Incoming, body: memoryview) -> Body:
+        self._membership.welcome(incoming.peer)
         self._take(messages.parse_claims(body))
         return b""
 

@@ -68,6 +68,11 @@ class Roster(Protocol):
         """Members that are present."""
         ...
 
+    @property
+    def size(self) -> int:
+        """Members, the absent ones included."""
+        ...
+
     def get(self, peer: PeerId) -> Member | None: ...
     def put(self, member: Member) -> None: ...
     def drop(self, peer: PeerId) -> None: ...
@@ -107,6 +112,10 @@ class RingRoster:
     def __len__(self) -> int:
         return len(self._rings[0])
 
+    @property
+    def size(self) -> int:
+        return len(self) + len(self._absent)
+
     def get(self, peer: PeerId) -> Member | None:
         return self._buckets[peer.key[0]].get(peer)
 
@@ -132,6 +141,7 @@ class RingRoster:
             self._leave_rings(peer)
 
     def absent(self) -> Sequence[Member]:
+        """Longest absent first."""
         return tuple(self._absent.values())
 
     def members(self) -> Iterator[Member]:
