@@ -23,6 +23,7 @@ from shoal.engine.adapters import Adapter
 from shoal.engine.approximate.budgets import Budgets
 from shoal.engine.approximate.runner import approximation_of
 from shoal.engine.drafts.draft import Drafter
+from shoal.engine.helpers import Helpers
 from shoal.engine.job import Job
 from shoal.engine.language import Language
 from shoal.engine.mailbox import Mailbox
@@ -76,6 +77,7 @@ class Engine:
         self._worker = Worker(Scheduler(scheduler), runner, self._clock, drafter)
         budgets = Budgets(approximation_of(runner), scheduler.num_blocks, scheduler.block_size)
         self._preparer = Preparer(config.model, language, self.limit, scheduler.max_running, runner.vocab_size, budgets)
+        self._helpers = Helpers()
         self._is_draining = False
         self._worker.start()
 
@@ -94,7 +96,7 @@ class Engine:
         """
         submitted_at = self._clock.monotonic()
         self._check_open()
-        prepared = await asyncio.to_thread(self._preparer.prepare, request)
+        prepared = await self._helpers.run(request.priority, partial(self._preparer.prepare, request))
         job = Job(
             request,
             prepared.seq,
@@ -212,6 +214,7 @@ class Engine:
         self._is_draining = True
         await self._worker.call_quietly(self._worker.stop)
         await asyncio.to_thread(self._worker.join)
+        self._helpers.close()
 
     def _check_open(self) -> None:
         if (reason := self.not_ready()) is not None:
