@@ -14,6 +14,7 @@ import asyncio
 import heapq
 import itertools
 import ssl
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -66,6 +67,7 @@ class Counts:
     received: int = 0
     heard: float = 0.0
     rtt_s: float | None = None
+    recent_s: deque[float] = field(default_factory=lambda: deque(maxlen=6))
     pings: dict[int, float] = field(default_factory=dict)
 
 
@@ -153,6 +155,10 @@ class TcpLink:
             return False
         self._spare -= size
         return True
+
+    def pace(self) -> tuple[float, float]:
+        """The shortest of the last minute: a ping behind bulk measures the bulk."""
+        return self._loan.clock.monotonic(), min(self._counts.recent_s, default=0.0)
 
     def begin(self, stream: TcpStream) -> int:
         self._fresh.pop(stream, None)
@@ -303,6 +309,7 @@ class TcpLink:
         if started is not None:
             sample = self._loan.clock.monotonic() - started
             before = self._counts.rtt_s
+            self._counts.recent_s.append(sample)
             self._counts.rtt_s = sample if before is None else 0.75 * before + 0.25 * sample
 
     def _lost(self, error: Exception) -> None:

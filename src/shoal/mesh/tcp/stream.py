@@ -3,8 +3,10 @@
     sending    [ written | waiting for credit or for the socket ]
     receiving  [ read | unread, at most `window` bytes ]
 
-The reader grants credit when half a window has been read. A reader that keeps up gets a larger window, out of a budget
-of its link, so that a fast and long path is filled and a crowd of streams cannot take all memory.
+The reader grants credit when half a window has been read. A reader that keeps up gets a larger window where the path is
+longer than the window, out of a budget of its link: a fast and long path is filled, a crowd of streams cannot take all
+memory, and on a short path little is under way for small messages of other streams to wait behind (with 4 MiB on
+loopback a call beside an upload took 6.9 ms, with 512 KiB 1.8, and the upload was no slower).
 """
 
 from __future__ import annotations
@@ -21,7 +23,10 @@ from shoal.mesh.tcp.frames import CREDIT, DATA, FINISH, PAYLOAD_BYTES, RESET, he
 from shoal.mesh.waiting import Allowance, again
 
 START_WINDOW = 256 * 1024
+SHORT_WINDOW = 512 * 1024
 MAX_WINDOW = 4 * 2**20
+SHORT_S = 0.002
+"""Round trips up to this need no more than SHORT_WINDOW: 256 MB/s, and more the shorter they are."""
 FRAMES_A_TURN = 4
 """Frames a writer sends before others on its event loop get a turn, should the socket take them all."""
 
@@ -39,6 +44,10 @@ class Sender(Protocol):
 
     def grow(self, size: int) -> bool:
         """Whether the link's budget has `size` bytes left; they are taken then. Negative gives back."""
+        ...
+
+    def pace(self) -> tuple[float, float]:
+        """Now, and how long a round trip takes without anything in its way; both seconds. 0: not known yet."""
         ...
 
     def begin(self, stream: TcpStream) -> int:
@@ -61,6 +70,8 @@ class TcpStream:
         self._window = START_WINDOW
         self._credit = START_WINDOW
         self._read_since = 0
+        self._trial_bytes = 0
+        self._trial_began = link.pace()[0]
         self._parts: deque[bytes] = deque()
         self._unread = 0
         self._arrived = asyncio.Event()
@@ -182,12 +193,24 @@ class TcpStream:
         if self._read_since < self._window // 2:
             return
         more = self._read_since
-        if not self._parts and self._window < MAX_WINDOW and self._link.grow(self._window):
+        if self._is_too_small() and not self._parts and self._window < MAX_WINDOW and self._link.grow(self._window):
             more += self._window
             self._window *= 2
         self._read_since = 0
         self._credit += more
         self._link.say(header(CREDIT, more, self.number))
+
+    def _is_too_small(self) -> bool:
+        """Whether two windows were read in four round trips of a long path: the window is what the sender waits for."""
+        if self._window < SHORT_WINDOW:
+            return True
+        self._trial_bytes += self._read_since
+        if self._trial_bytes < 2 * self._window:
+            return False
+        now, rtt_s = self._link.pace()
+        took_s = now - self._trial_began
+        self._trial_bytes, self._trial_began = 0, now
+        return rtt_s > SHORT_S and took_s < 4 * rtt_s
 
     def _check_writable(self) -> None:
         if self._error is not None:
