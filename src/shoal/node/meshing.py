@@ -6,14 +6,14 @@ import asyncio
 import contextlib
 import hashlib
 import logging
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from shoal.core.clock import Clock
 from shoal.core.errors import BadConfig, InvalidRequest, ShoalError
-from shoal.core.service import MeshView, PingView
+from shoal.core.service import MeshView, ModelCard, PingView
 from shoal.fleet.accounts import Accounts, Limits
 from shoal.fleet.neighbours import MAX_MET, Neighbours, Sighting
 from shoal.fleet.provider import Provider
@@ -29,6 +29,7 @@ from shoal.node.config import NodeConfig
 from shoal.node.fleet import Fleet
 from shoal.node.mesh_home import MeshHome
 from shoal.node.mesh_parts import Parts, Place, mesh_parts
+from shoal.node.mesh_store import MeshStore
 from shoal.node.mesh_view import mesh_view, peer_view
 from shoal.node.model_shelf import ModelShelf
 
@@ -60,6 +61,7 @@ class Mesh:
     accounts: Accounts
     neighbours: Neighbours
     seeds: tuple[Address, ...]
+    sellers: Callable[[str], list[PeerId]] = lambda model: []
 
     def providers(self) -> Sequence[Provider]:
         return self.neighbours.providers()
@@ -158,7 +160,9 @@ class Mesh:
             await self.clock.sleep(PUBLISH_S)
 
     async def discover(self, model: str) -> bool:
-        """Look in the directory for peers that serve `model`; whether one was found that does."""
+        """Look in the swarm's store, then in the directory, for peers that serve `model`; whether one does."""
+        if await self.neighbours.meet(self.sellers(model), model):
+            return True
         dht, peers = self.parts.dht, list[PeerId]()
         with contextlib.suppress(ShoalError):
             for record in (await dht.providers(_topic(model)))[: 2 * MAX_MET]:
@@ -205,6 +209,8 @@ async def meshing(config: NodeConfig, fleet: Fleet, clock: Clock) -> AsyncIterat
         _register(mesh, fleet, secret)
         shelf = ModelShelf(config.home, clock, parts.dht, lambda peer: accounts.is_served(peer, secret is not None))
         shelf.register(parts.rpc)
+        store = MeshStore(parts, config.home / "mesh", clock)
+        mesh.sellers = store.sellers
         fleet.peers, fleet.mesh, fleet.ping, fleet.discover = mesh.providers, mesh.view, mesh.ping, mesh.discover
         parts.switchboard.start()
         loops = [
@@ -215,6 +221,7 @@ async def meshing(config: NodeConfig, fleet: Fleet, clock: Clock) -> AsyncIterat
             mesh.save(home),
             neighbours.run(),
             shelf.run(),
+            store.run(lambda: _served(fleet, accounts), config.share_price),
         ]
         loops += [parts.gossip.run(), parts.dht.run(), *([parts.lan.run()] if config.lan else [])]
         async with _running(loops):
@@ -228,6 +235,11 @@ async def meshing(config: NodeConfig, fleet: Fleet, clock: Clock) -> AsyncIterat
 def _gateway(config: NodeConfig) -> str | None:
     """The router to ask for a port; none where this node listens on one address only."""
     return default_gateway() if config.mesh_host == "0.0.0.0" else None  # noqa: S104
+
+
+def _served(fleet: Fleet, accounts: Accounts) -> Sequence[ModelCard]:
+    """What peers may ask of this node."""
+    return () if fleet.local is None or accounts.limits.sharing == "private" else fleet.local.models()
 
 
 def _topic(model: str) -> bytes:
