@@ -23,7 +23,7 @@ from typing import Any
 import httpx
 import openai
 
-READY = re.compile(r"serving (\S+) at (http://\S+)")
+READY = re.compile(r"serving (.+) at (http://\S+) \(console\)")
 START_S = 120
 """Reading the weights takes a second or two, compiling the kernels some more; the rest is for a busy machine."""
 END_S = 60
