@@ -1,10 +1,14 @@
 """An OpenAI-compatible server (vLLM, SGLang, llama.cpp, Ollama, OpenAI) as a `Generate`.
 
-What this does not protect against: the server sees every prompt sent to it, and its answers are taken as they come.
+Redirects are not followed: the key and the prompt go where the configuration says. What the server sends is read within
+bounds, compressed bytes are not asked for, and its words are shown without control characters and without our key.
+
+What this does not protect against: the server sees every prompt sent to it, and its text is taken as it comes.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -25,12 +29,19 @@ from shoal.core.errors import (
     Unreachable,
 )
 from shoal.core.request import Request
+from shoal.core.text import is_plain, plain
 from shoal.fleet.upstream_wire import Events, Flavour, body
 
 CONNECT_S = 10.0
+LIST_S = 30.0
 SILENCE_S = 120.0
 """Between two events; such servers send none while they think about a long prompt."""
 MAX_EVENT_BYTES = 4 * 2**20
+MAX_LIST_BYTES = 4 * 2**20
+MAX_ERROR_BYTES = 16 * 2**10
+MAX_MODELS = 10_000
+STALL_S = 900.0
+"""With nothing but comments for so long it will not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +62,28 @@ class Upstream:
         self.config = config
         self._client = client
         self._clock = clock
-        self._headers = {} if config.api_key is None else {"Authorization": f"Bearer {config.api_key}"}
+        self._headers = {"Accept-Encoding": "identity"}
+        if config.api_key is not None:
+            self._headers["Authorization"] = f"Bearer {config.api_key}"
 
     async def models(self) -> tuple[str, ...]:
         """The names it lists. Raises as `generate` does."""
         try:
-            response = await self._client.get(f"{self.config.url}/v1/models", headers=self._headers, timeout=CONNECT_S)
-            await _check_status(response)
-            return tuple(str(item["id"]) for item in response.json()["data"])
+            async with (
+                asyncio.timeout(LIST_S),
+                self._client.stream(
+                    "GET", f"{self.config.url}/v1/models", headers=self._headers, timeout=CONNECT_S
+                ) as response,
+            ):
+                await self._check_status(response)
+                listed = json.loads(await _whole(response, MAX_LIST_BYTES))["data"]
+            names = tuple(str(item["id"]) for item in listed[:MAX_MODELS])
+            return tuple(name for name in names if 0 < len(name) <= 200 and is_plain(name))
+        except TimeoutError as error:
+            raise Unreachable(f"cannot reach {self.config.name}", (f"no list of models in {LIST_S:g} s",)) from error
         except httpx.HTTPError as error:
             raise self._unreachable(error) from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise PeerFault(f"{self.config.name}: expected a list of models, found something else") from error
 
     async def generate(self, request: Request) -> AsyncIterator[Chunk]:
@@ -75,9 +97,9 @@ class Upstream:
             async with self._client.stream(
                 "POST", self.config.url + path, json=fields, headers=self._headers, timeout=timeout
             ) as response:
-                await _check_status(response)
+                await self._check_status(response)
                 begun = True
-                async for event in _events(response):
+                async for event in self._events(response):
                     for chunk in events.push(event):
                         yield chunk
             for chunk in events.end():
@@ -87,31 +109,63 @@ class Upstream:
                 raise LinkClosed(f"{self.config.name} broke off: {_words(error)}") from error
             raise self._unreachable(error) from error
 
+    async def _events(self, response: httpx.Response) -> AsyncIterator[str]:
+        """Data of each server-sent event up to [DONE]. LinkClosed where the stream ends before it."""
+        heard = self._clock.monotonic()
+        async for line in _lines(response):
+            now = self._clock.monotonic()
+            if not line.startswith("data:"):
+                if now - heard > STALL_S:
+                    raise LinkClosed(f"the upstream server said nothing of an answer for {STALL_S:.0f} s")
+                continue
+            heard, data = now, line[5:].strip()
+            if data == "[DONE]":
+                return
+            if data.startswith('{"error"'):
+                raise LocalError(f"the upstream server failed: {self._shown(data)}")
+            yield data
+        raise LinkClosed("the upstream server broke off in the middle of an answer")
+
+    async def _check_status(self, response: httpx.Response) -> None:
+        if response.status_code == 200:
+            return
+        try:
+            async with asyncio.timeout(LIST_S):
+                text = (await _whole(response, MAX_ERROR_BYTES)).decode("utf-8", "replace")
+        except (PeerFault, TimeoutError):
+            text = ""
+        raise _error(response.status_code, self._shown(_message(text)), response.headers.get("retry-after"))
+
+    def _shown(self, text: str) -> str:
+        """For people: short, printable, without our key where the server repeats it."""
+        key = self.config.api_key
+        return plain((text.replace(key, "***") if key else text)[:500])
+
     def _unreachable(self, error: httpx.HTTPError) -> Unreachable:
         return Unreachable(f"cannot reach {self.config.name}", (f"{self.config.url}: {_words(error)}",))
 
 
-async def _events(response: httpx.Response) -> AsyncIterator[str]:
-    """Data of each server-sent event up to [DONE]. LinkClosed where the stream ends before it."""
-    async for line in response.aiter_lines():
-        if len(line) > MAX_EVENT_BYTES:
+async def _lines(response: httpx.Response) -> AsyncIterator[str]:
+    """PeerFault for one above MAX_EVENT_BYTES, before more of it is kept."""
+    kept = bytearray()
+    async for data in response.aiter_raw():
+        kept += data
+        *whole, rest = kept.split(b"\n")
+        kept = bytearray(rest)
+        if max(map(len, (kept, *whole))) > MAX_EVENT_BYTES:
             raise PeerFault(f"expected events of at most {MAX_EVENT_BYTES} bytes")
-        if not line.startswith("data:"):
-            continue
-        data = line[5:].strip()
-        if data == "[DONE]":
-            return
-        if data.startswith('{"error"'):
-            raise LocalError(f"the upstream server failed: {data[:500]}")
-        yield data
-    raise LinkClosed("the upstream server broke off in the middle of an answer")
+        for line in whole:
+            yield line.decode("utf-8", "replace").rstrip("\r")
 
 
-async def _check_status(response: httpx.Response) -> None:
-    if response.status_code == 200:
-        return
-    text = (await response.aread())[:2000].decode("utf-8", "replace")
-    raise _error(response.status_code, _message(text), response.headers.get("retry-after"))
+async def _whole(response: httpx.Response, limit: int) -> bytes:
+    """The body. PeerFault above `limit` bytes."""
+    data = bytearray()
+    async for part in response.aiter_raw():
+        data += part
+        if len(data) > limit:
+            raise PeerFault(f"expected at most {limit} bytes, found more")
+    return bytes(data)
 
 
 def _error(status: int, text: str, retry_after: str | None) -> ShoalError:
@@ -127,14 +181,14 @@ def _error(status: int, text: str, retry_after: str | None) -> ShoalError:
 
 
 def _seconds(text: str | None) -> float:
-    return float(text) if text is not None and text.isdigit() else 1.0
+    return min(3600.0, float(text)) if text is not None and text.isdecimal() and len(text) < 20 else 1.0
 
 
 def _message(text: str) -> str:
     try:
-        return str(json.loads(text)["error"]["message"])[:500]
-    except (ValueError, KeyError, TypeError):
-        return text[:500]
+        return str(json.loads(text)["error"]["message"])[:2000]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return text[:2000]
 
 
 def _words(error: httpx.HTTPError) -> str:

@@ -206,7 +206,7 @@ class Events:
                     int(usage.get("completion_tokens", 0)),
                     int(details.get("cached_tokens") or 0),
                 )
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
             raise PeerFault(f"expected an event of an answer, found {event[:200]!r}") from error
         return [ready for chunk in chunks for ready in self._pass(chunk)]
 
@@ -245,13 +245,20 @@ class Events:
 
 def _tool_delta(item: dict[str, Any]) -> ToolCallDelta:
     function = item.get("function") or {}
-    return ToolCallDelta(
-        int(item.get("index", 0)), item.get("id"), function.get("name"), function.get("arguments") or ""
-    )
+    texts = item.get("id"), function.get("name"), function.get("arguments") or ""
+    if not all(text is None or type(text) is str for text in texts):
+        raise ValueError("a tool call")
+    return ToolCallDelta(int(item.get("index", 0)), *texts)
+
+
+def _octets(value: Any) -> bytes:
+    if type(value) is not list:  # bytes(10**10) would be ten gigabytes of zeros
+        raise ValueError("bytes")
+    return bytes(value)
 
 
 def _logprob(item: dict[str, Any]) -> TokenLogprob:
     """Token ids are not in the API: -1 stands for an unknown one."""
-    data = bytes(item["bytes"]) if item.get("bytes") is not None else str(item["token"]).encode()
+    data = _octets(item["bytes"]) if item.get("bytes") is not None else str(item["token"]).encode()
     top = tuple(_logprob(other) for other in item.get("top_logprobs") or ())
     return TokenLogprob(-1, data, float(item["logprob"]), top)
