@@ -42,12 +42,12 @@ async def sold(store: MeshStore, model: str) -> list[object]:
 
 def test_offers_travel_and_outlive_everybody(tmp_path: Path) -> None:
     async def work() -> None:
-        async with node(tmp_path / "a", ModelCard("rare", context_length=99)) as (seller, _):
-            async with node(tmp_path / "b") as (buyer, store):
-                buyer.switchboard.learn(seller.switchboard.address(), "test")
-                await buyer.switchboard.link(seller.me)
-                assert await sold(store, "rare") == [seller.me]
-                assert store.sellers("common") == []
+        card = ModelCard("rare", context_length=99)
+        async with node(tmp_path / "a", card) as (seller, _), node(tmp_path / "b") as (buyer, store):
+            buyer.switchboard.learn(seller.switchboard.address(), "test")
+            await buyer.switchboard.link(seller.me)
+            assert await sold(store, "rare") == [seller.me]
+            assert store.sellers("common") == []
         async with node(tmp_path / "b") as (_, store):
             assert await sold(store, "rare") == [seller.me]
 

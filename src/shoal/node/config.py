@@ -68,6 +68,7 @@ class NodeConfig:
     mesh_host: str = "0.0.0.0"  # noqa: S104  peers are elsewhere; every link is authenticated, and serving needs consent
     mesh_port: int | None = None
     relays: tuple[str, ...] = ()
+    relay_token: str | None = None
     lan: bool = True
     route: Route = "auto"
     upstreams: tuple[tuple[str, str], ...] = ()
@@ -178,6 +179,13 @@ OPTIONS = (
         "--mesh-port",
     ),
     Option("relays", values.texts, "URL of a relay, for peers that cannot connect directly", "--relay"),
+    Option(
+        "relay_token",
+        values.optional(values.text),
+        "what the relays ask for; auto: nothing",
+        "--relay-token",
+        is_secret=True,
+    ),
     Option("lan", values.boolean, "find peers of the swarm on the local network", "--lan"),
     Option(
         "route",

@@ -26,7 +26,7 @@ SERVER = ("host", "port", "max_waiting", "api_keys", "cors_origins", "allowed_ho
           "upstream_prices")  # fmt: skip
 
 MESH = ("share", "share_with", "serve_peers", "share_price", "share_requests", "share_tokens", "tickets", "mesh_host",
-        "mesh_port", "relays", "lan")  # fmt: skip
+        "mesh_port", "relays", "relay_token", "lan")  # fmt: skip
 """Options of a node among peers."""
 
 System = Annotated[str | None, typer.Option("--system", help="System prompt.")]

@@ -38,6 +38,7 @@ MEETINGS = 3
 class Place:
     """How this node listens. `secret` of its private swarm; None: the public mesh.
 
+    relay_token   what the relays ask for.
     needs_relays  refuse to go on without the library that relays need.
     """
 
@@ -47,6 +48,7 @@ class Place:
     relays: tuple[str, ...] = ()
     secret: bytes | None = field(default=None, repr=False)
     needs_relays: bool = False
+    relay_token: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +182,7 @@ async def _tcp(place: Place, clock: Clock) -> TcpCarrier:
 async def _quic(place: Place, port: int, clock: Clock) -> QuicCarrier | None:
     bind = _endpoints(place.host, port)[0]
     try:
-        return await QuicCarrier.start(QuicConfig(place.key, bind, place.relays, clock=clock))
+        return await QuicCarrier.start(QuicConfig(place.key, bind, place.relays, place.relay_token, clock=clock))
     except Unsupported as error:
         if place.needs_relays:
             raise

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
+from shoal.core.text import plain
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -13,6 +15,7 @@ View = Mapping[str, Any]
 
 
 def peers_table(view: View) -> Table:
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table(title=f"{view['id'][:10] or 'no mesh'}, sharing with: {view['sharing']}", title_justify="left")
@@ -26,7 +29,7 @@ def peers_table(view: View) -> Table:
             "" if peer["rtt_s"] is None else f"{peer['rtt_s'] * 1e3:.1f} ms",
             size(peer["bytes_sent"]),
             size(peer["bytes_received"]),
-            ", ".join(peer["models"]),
+            escape(plain(", ".join(peer["models"]))),  # the peer's own words
             f"{peer['running']}/{peer['seats']}" if peer["models"] else "",
             f"{peer['given']} / {peer['received']}",
         )
@@ -41,8 +44,8 @@ def peers_why(view: View) -> Iterator[str]:
         yield "reachable at: " + ", ".join(dict.fromkeys((*view["addresses"], *view["relays"])))
     for peer in view["peers"]:
         if peer["failure"] and peer["state"] != "connected":
-            yield f"{peer['id'][:10]}: {peer['failure']}"
-            yield from (f"  {step}" for step in peer["steps"])
+            yield plain(f"{peer['id'][:10]}: {peer['failure']}")
+            yield from (plain(f"  {step}") for step in peer["steps"])
 
 
 def path_text(peer: View) -> str:

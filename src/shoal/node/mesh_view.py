@@ -54,7 +54,7 @@ def _peer(
         offer = known.offer
         models = tuple(card.id for card in offer.cards)
         view = replace(view, models=models, seats=offer.seats, price_usd_per_mtok=offer.price_usd_per_mtok)
-    account = accounts.snapshot().get(peer)
+    account = accounts.get(peer)
     return view if account is None else replace(view, given=account.given, received=account.received)
 
 

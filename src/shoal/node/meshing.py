@@ -199,7 +199,7 @@ async def meshing(config: NodeConfig, fleet: Fleet, clock: Clock) -> AsyncIterat
     tickets = [parse_ticket(text, clock.wall()) for text in config.tickets]
     secret = _secret(config, home, tickets)
     key = home.identity().key
-    place = Place(key, config.mesh_host, 0, _relays(config, tickets), secret, bool(config.relays))
+    place = Place(key, config.mesh_host, 0, _relays(config, tickets), secret, bool(config.relays), config.relay_token)
     async with _listening(config, home, place, clock) as parts:
         home.save_port(parts.port)
         accounts = Accounts(_limits(config))
