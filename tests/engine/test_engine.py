@@ -401,6 +401,7 @@ REFUSED: list[tuple[dict[str, Any], type[ShoalError], str | None]] = [
     ({"priority": 10**6}, InvalidRequest, "priority"),
     ({"receipt": True}, InvalidRequest, "receipt"),
     ({"constraint": Constraint("regex", "(")}, InvalidRequest, "response_format"),
+    ({"constraint": Constraint("regex", "(", "guided_regex")}, InvalidRequest, "guided_regex"),
 ]
 
 

@@ -72,7 +72,22 @@ def messages(**message: Any) -> dict[str, Any]:
         (TEXT, {"suffix": "x"}, "suffix", "not offered"),
         (TEXT, {"prompt": ""}, "prompt", "at least 1"),
         (TEXT, {"prompt": ["a"] * 129}, "n", "129 answers"),
-        (TEXT, {"prompt": [1, "a"]}, "prompt[0]", "valid string"),
+        (TEXT, {"prompt": [1, "a"]}, "prompt[1]", "expected a valid integer, found 'a'"),
+        (TEXT, {"prompt": ["a", 1]}, "prompt[1]", "expected a valid string, found 1"),
+        (TEXT, {"prompt": [-1]}, "prompt[0]", "expected a number greater than or equal to 0, found -1"),
+        (TEXT, {"prompt": [True]}, "prompt[0]", "a valid string or a valid integer or an array, found true"),
+        (TEXT, {"prompt": 5}, "prompt", "expected a valid string or an array, found 5"),
+        (TEXT, {"prompt": ["a"] * 3000}, "prompt", "expected at most 2048 items, found an array of 3000"),
+        (CHAT, {"stop": ["x"] * 17}, "stop", "expected at most 16 items, found an array of 17"),
+        (CHAT, {"stop": 5}, "stop", "expected a valid string or an array, found 5"),
+        (CHAT, messages(role="user", content=5), "messages[1].content", "a valid string or an array, found 5"),
+        (CHAT, {"messages": [5]}, "messages[0]", "expected an object, found 5"),
+        (CHAT, {"guided_json": 5}, "guided_json", "expected an object or a valid string, found 5"),
+        (CHAT, {"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": 5}}},
+         "tool_choice.function.name", "valid string, found 5"),
+        (ITEMS, {"input": [{"role": "user", "content": 5}]}, "input[0].content", "a valid string or an array, found 5"),
+        (ITEMS, {"input": [{"type": "function_call", "name": "f"}]}, "input[0].call_id", "missing"),
+        (ITEMS, {"input": [{"type": "reasoning"}]}, "input[0]", "'function_call_output', and not 'reasoning'"),
         (TEXT, {"logprobs": 21}, "logprobs", "20"),
         (ITEMS, {"background": True}, "background", "False"),
         (ITEMS, {"truncation": "auto"}, "truncation", "'disabled'"),
@@ -123,6 +138,25 @@ def test_constraints(ask: Ask, make_service: Callable[..., Any], change: dict[st
     generate = ScriptedGenerate(words("a"))
     assert ask("POST", CHAT, create_app(make_service(generate)), json=GOOD[CHAT] | change).status_code == 200
     assert generate.seen[0].constraint == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "change", "param"),
+    [
+        (CHAT, {"response_format": SCHEMA}, "response_format"),
+        (CHAT, {"guided_regex": "a+"}, "guided_regex"),
+        (TEXT, {"guided_choice": ["a"]}, "guided_choice"),
+        (TEXT, {"structured_outputs": {"grammar": "start: A"}}, "structured_outputs.grammar"),
+        (ITEMS, {"text": {"format": {"type": "json_object"}}}, "text.format"),
+    ],
+)
+def test_a_constraint_knows_the_parameter_it_came_in(
+    ask: Ask, make_service: Callable[..., Any], path: str, change: dict[str, Any], param: str
+) -> None:
+    """The engine, which finds out that no grammar can be made of it, once blamed response_format for all of them."""
+    generate = ScriptedGenerate(words("a"))
+    assert ask("POST", path, create_app(make_service(generate)), json=GOOD[path] | change).status_code == 200
+    assert generate.seen[0].constraint.param == param
 
 
 def test_limits_of_size(ask: Ask) -> None:

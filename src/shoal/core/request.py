@@ -51,10 +51,14 @@ class ToolChoice:
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """A language the output must belong to; `value` is a JSON Schema, a regular expression or a Lark grammar."""
+    """A language the output must belong to; `value` is a JSON Schema, a regular expression or a Lark grammar.
+
+    param  the parameter it came in, which a refusal names; no part of the language, so no part of equality.
+    """
 
     kind: Literal["json_schema", "regex", "lark"]
     value: str
+    param: str = field(default="response_format", compare=False)
 
 
 @dataclass(frozen=True, slots=True)

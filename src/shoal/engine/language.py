@@ -51,9 +51,9 @@ class Language:
         """What the output must match: the request's constraint, or the tool calls it insists on."""
         if self._tools is not None and (calls := self._tools.grammar(request.tools, request.tool_choice)) is not None:
             if request.constraint is not None:
-                raise InvalidRequest("a constraint excludes a tool_choice that insists on a call", "response_format")
+                raise InvalidRequest("a constraint and a tool_choice exclude each other", request.constraint.param)
             return self.grammars.matcher(calls, "tool_choice")
-        return None if request.constraint is None else self.grammars.matcher(request.constraint)
+        return None if (asked := request.constraint) is None else self.grammars.matcher(asked, asked.param)
 
     def answer(self, request: Request, index: int, max_tokens: int, is_constrained: bool) -> Answer:
         """What assembles choice `index`; reads tool calls where the request has tools that may be called."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +13,8 @@ from pydantic_core import ErrorDetails
 from shoal.core.errors import InvalidRequest
 
 MAX_MESSAGE = 500
+
+_COUNTED = re.compile(r"(?:List|String|Dictionary) should (?:have )?(.+?)(?: after validation, not .*)?")
 
 ADVICE = {
     "functions": "pass `tools` instead",
@@ -30,12 +34,27 @@ ADVICE = {
 """Known parameters of the API that are refused, and what to do about it."""
 
 
+Located = tuple[list[str | int], ErrorDetails]
+
+
 def invalid(error: ValidationError, value: Any) -> InvalidRequest:
-    """The one error to report: the deepest; of them one whose type is right, for that branch of a union was meant."""
+    """The one error to report. Of a union's branches the one meant is the one whose type is right, or came furthest."""
     details = error.errors(include_url=False, include_context=False)
     located = [(path_of(detail, value), detail) for detail in details[:256]]
-    path, detail = max(located, key=lambda item: (len(item[0]), not item[1]["type"].endswith("_type")))
-    return _describe(_dotted(path), path, detail)
+    path, detail = max(located, key=_rank)
+    others = [other for at, other in located if at == path and _is_of_type(other)]
+    return _describe(_dotted(path), path, [detail, *others] if _is_of_type(detail) else [detail])
+
+
+def _rank(item: Located) -> tuple[bool, int, int]:
+    path, detail = item
+    return not _is_of_type(detail), len(path), path[-1] if path and isinstance(path[-1], int) else 0
+
+
+def _is_of_type(detail: ErrorDetails) -> bool:
+    """Whether it says no more than that the value is of a type which this branch does not read."""
+    is_foreign = detail["type"] == "literal_error" and not isinstance(detail["input"], str)
+    return is_foreign or detail["type"].endswith("_type")
 
 
 def path_of(detail: ErrorDetails, value: Any) -> list[str | int]:
@@ -57,7 +76,8 @@ def has_step(value: Any, step: str | int) -> bool:
     return isinstance(value, list) and isinstance(step, int) and step < len(value)
 
 
-def _describe(param: str, path: Sequence[str | int], detail: ErrorDetails) -> InvalidRequest:
+def _describe(param: str, path: Sequence[str | int], details: Sequence[ErrorDetails]) -> InvalidRequest:
+    detail = details[0]
     last = str(path[-1])[:64] if path else ""
     match detail["type"]:
         case "extra_forbidden" if last in ADVICE:
@@ -67,8 +87,29 @@ def _describe(param: str, path: Sequence[str | int], detail: ErrorDetails) -> In
         case "missing":
             return InvalidRequest(f"missing required parameter: {param!r}", param, "missing_required_parameter")
     code = "invalid_type" if detail["type"].endswith("_type") else "invalid_value"
-    message = detail["msg"][:MAX_MESSAGE]  # pydantic quotes what came, however long it is
-    return InvalidRequest(f"{param or 'body'}: {message}{_found(detail['input'])}", param or None, code)
+    expected = " or ".join(dict.fromkeys(map(_expected, details)))[:MAX_MESSAGE]  # pydantic quotes what came
+    return InvalidRequest(f"{param or 'body'}: expected {expected}{_found(detail['input'])}", param or None, code)
+
+
+def _expected(detail: ErrorDetails) -> str:
+    """In JSON's words where pydantic's are Python's."""
+    match detail["type"]:
+        case "dict_type" | "model_type" | "model_attributes_type" | "dataclass_type":
+            return "an object"
+        case "list_type":
+            return "an array"
+        case "union_tag_not_found":
+            return "an object with a type"
+        case "union_tag_invalid":
+            came, _, tags = detail["msg"].removeprefix("Input tag ").partition(" found using")
+            return f"one of the types{tags.partition('expected tags:')[2]}, and not {came}"
+        case "string_pattern_mismatch":
+            return "a string that matches" + detail["msg"].partition("pattern")[2] + " (a pattern)"
+        case "greater_than" | "greater_than_equal" | "less_than" | "less_than_equal":
+            return "a number " + detail["msg"].removeprefix("Input should be ")
+    if (counted := _COUNTED.fullmatch(detail["msg"])) is not None:
+        return counted[1]
+    return detail["msg"].removeprefix("Input should be ")
 
 
 def _found(value: Any) -> str:
@@ -76,12 +117,16 @@ def _found(value: Any) -> str:
         case str() if len(value) <= 40:
             return f", found {value!r}"
         case None | bool() | float():
-            return f", found {value!r}"
+            return f", found {json.dumps(value)}"
         case int() if abs(value) < 10**18:
             return f", found {value}"
         case str():
             return f", found a string of {len(value)} characters"
-    return f", found {type(value).__name__}"
+        case list():
+            return f", found an array of {len(value)}"
+        case dict():
+            return f", found an object of {len(value)} keys"
+    return ", found a number of more digits"
 
 
 def _dotted(path: Sequence[str | int]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from shoal.core.errors import InvalidRequest
 from shoal.core.request import Constraint, Message, ToolCall
@@ -49,8 +50,9 @@ def _text(content: str | list[Part]) -> str:
 def format_of(body: ResponseRequest) -> Constraint | None:
     asked = body.text.format if body.text else None
     if isinstance(asked, FlatSchemaFormat):
-        return Constraint("json_schema", json.dumps(asked.schema_))
-    return ANY_OBJECT if asked is not None and asked.type == "json_object" else None
+        return Constraint("json_schema", json.dumps(asked.schema_), "text.format")
+    is_any = asked is not None and asked.type == "json_object"
+    return replace(ANY_OBJECT, param="text.format") if is_any else None
 
 
 def logprobs_of(body: ResponseRequest) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Discriminator, Field, Tag
 
 from shoal.server.wire.base import Answer, Name, Wire
 from shoal.server.wire.chat import JsonObjectFormat, MaxTokens, TextFormat
@@ -51,7 +51,17 @@ class CallOutputItem(Wire):
     status: Literal["in_progress", "completed", "incomplete"] | None = None
 
 
-Item = MessageItem | CallItem | CallOutputItem
+def _item_kind(item: Any) -> str:
+    """An item without a type is a message; what is no object fails as one."""
+    return str(item.get("type") or "message") if isinstance(item, dict) else "message"
+
+
+Item = Annotated[
+    Annotated[MessageItem, Tag("message")]
+    | Annotated[CallItem, Tag("function_call")]
+    | Annotated[CallOutputItem, Tag("function_call_output")],
+    Discriminator(_item_kind),
+]
 
 
 class FlatSchemaFormat(Wire):

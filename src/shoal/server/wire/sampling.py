@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Annotated, Any, Literal
 
 from pydantic import Field
@@ -106,7 +107,7 @@ class SamplingFields(Wire):
 
     def constraint(self, response_format: Constraint | None = None) -> Constraint | None:
         """The one language asked for, if any. InvalidRequest for two."""
-        asked: list[tuple[str, Constraint]] = [("response_format", response_format)] if response_format else []
+        asked = [(response_format.param, response_format)] if response_format else []
         asked += [("guided_json", _json_schema(self.guided_json))] if self.guided_json is not None else []
         asked += [("guided_regex", Constraint("regex", self.guided_regex))] if self.guided_regex is not None else []
         asked += (
@@ -116,7 +117,7 @@ class SamplingFields(Wire):
         asked += _structured(self.structured_outputs) if self.structured_outputs is not None else []
         if len(asked) > 1:
             raise InvalidRequest(f"{asked[0][0]} and {asked[1][0]} exclude each other", asked[1][0])
-        return asked[0][1] if asked else None
+        return replace(asked[0][1], param=asked[0][0]) if asked else None
 
 
 ANY_OBJECT = Constraint("json_schema", '{"type":"object"}')
