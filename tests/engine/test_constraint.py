@@ -300,6 +300,10 @@ def test_rollback_past_the_beginning_is_refused() -> None:
 # ---- what clients send --------------------------------------------------------------------------------------
 
 
+PATTERNS = json.dumps({"type": "object", "patternProperties": {f"^x{i}$": {} for i in range(2000)}})
+"""Each is compared with each: this one kept a helper thread for more than a minute."""
+
+
 @pytest.mark.parametrize(
     ("kind", "value", "reason"),
     [
@@ -319,7 +323,11 @@ def test_rollback_past_the_beginning_is_refused() -> None:
         ("lark", "start: missing", "unknown name"),
         ("lark", "start: start", "no output can begin"),
         ("lark", "start: " + "(" * 20_000 + '"a"' + ")" * 20_000, "nested"),
-        ("regex", "a" * 300_000, "at most 262144 characters"),
+        ("regex", "a" * 70_000, "at most 65536 characters"),
+        ("lark", "start: " + "a" * 300_000, "at most 262144 characters"),
+        ("json_schema", PATTERNS, "at most 2000 properties in an object and 64 patternProperties in all"),
+        ("lark", f"start: %json {PATTERNS}", "64 patternProperties"),
+        ("json_schema", json.dumps({"items": {"properties": {f"p{i}": {} for i in range(2001)}}}), "2000 properties"),
     ],
 )
 def test_what_no_grammar_can_be_made_of_is_refused_in_words(kind: Any, value: str, reason: str) -> None:

@@ -27,6 +27,7 @@ from shoal.core.errors import (
     Unavailable,
 )
 from shoal.core.request import Constraint, Message, Request, Sampling
+from shoal.engine.compiling import Compiler
 from shoal.engine.engine import Engine, EngineConfig
 from shoal.engine.fakes import FakeRunner
 from shoal.engine.language import Language
@@ -246,6 +247,35 @@ def test_a_constraint_holds_for_every_choice() -> None:
         assert len(set(texts)) == 3
 
     serve(test)
+
+
+def test_a_grammar_that_takes_too_long_is_refused_and_holds_up_nobody_who_has_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """More hostile grammars than there are helper threads once stopped every request from being prepared."""
+    may_end, num_begun = threading.Event(), list[str]()
+
+    def slowly(self: Language, request: Request) -> None:
+        num_begun.append(threading.current_thread().name)
+        may_end.wait()
+
+    monkeypatch.setattr(Language, "matcher", slowly)
+
+    async def test(house: House) -> None:
+        house.engine._compiler = Compiler(language(), limit_s=0.05)
+        hostile = replace(ask("x"), constraint=Constraint("regex", "a", "guided_regex"))
+        asked = [asyncio.create_task(house.ask(hostile)) for _ in range(40)]
+        assert len(tokens_of(await house.ask(ask("meanwhile")))) == 12
+        ends = await asyncio.gather(*asked, return_exceptions=True)
+        refused = [end for end in ends if isinstance(end, InvalidRequest)]
+        assert [end.param for end in refused] == ["guided_regex"] * len(num_begun)
+        assert sum(isinstance(end, Overloaded) for end in ends) == 40 - len(refused) > 0
+        assert all(name.startswith("shoal-grammar") for name in num_begun)
+
+    try:
+        serve(test)
+    finally:
+        may_end.set()
 
 
 def test_logprobs_are_those_of_the_runner() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -10,9 +11,10 @@ import pytest
 
 from shoal.core.fakes import ScriptedGenerate, words
 from shoal.core.request import Constraint
-from shoal.server import ServerConfig, create_app
+from shoal.server import ServerConfig, create_app, parse
 
 Ask = Callable[..., httpx.Response]
+JSON = {"content-type": "application/json"}
 CHAT, TEXT, ITEMS = "/v1/chat/completions", "/v1/completions", "/v1/responses"
 GOOD: dict[str, dict[str, Any]] = {
     CHAT: {"model": "tiny", "messages": [{"role": "user", "content": "hi"}]},
@@ -167,6 +169,43 @@ def test_limits_of_size(ask: Ask) -> None:
     assert ask("POST", TEXT, config=config, json=GOOD[TEXT] | {"prompt": [1] * 25}).status_code == 200
     large = ask("POST", TEXT, config=config, json=GOOD[TEXT] | {"prompt": "x" * 300})
     assert (large.status_code, large.headers["connection"]) == (413, "close")
+
+
+@pytest.mark.parametrize(
+    ("inner", "says"),
+    [
+        ("[" + "[],\n" * 200_000 + "[]]", "200003 arrays and objects"),
+        ("[" + "{}," * 200_000 + "{}]", "200003 arrays and objects"),
+        ("[" + "1," * 1_100_000 + "1]", "values"),
+        ('""' * 600_000, "600005 strings"),
+        ("[" * 5_000 + '"' + "x" * 30_000 + '"' + "]" * 5_000, "nested deeper than 64"),
+    ],
+)
+def test_a_body_of_more_structure_than_any_real_one_is_refused_before_it_is_built(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch, inner: str, says: str
+) -> None:
+    """Eight megabytes of empty arrays took seconds in which the event loop did nothing else."""
+    monkeypatch.setattr(parse, "parse_json", lambda data: pytest.fail("built"))
+    response = ask("POST", TEXT, content=f'{{"model": "tiny", "prompt": {inner}}}', headers=JSON)
+    assert response.status_code == 400
+    assert says in response.json()["error"]["message"]
+
+
+def test_a_large_body_is_parsed_beside_the_event_loop_and_its_strings_are_no_structure(
+    ask: Ask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads, parse_json = list[str](), parse.parse_json
+
+    def noted(data: bytes) -> dict[str, Any]:
+        threads.append(threading.current_thread().name)
+        return parse_json(data)
+
+    monkeypatch.setattr(parse, "parse_json", noted)
+    text = '[{,"\\' * 150_000
+    for prompt in ("short", text, text + '"'):
+        assert ask("POST", TEXT, json=GOOD[TEXT] | {"prompt": prompt}).status_code == 200
+    assert threads[0] == "MainThread"
+    assert "MainThread" not in threads[1:]
 
 
 def test_a_body_without_a_length_is_cut_off_at_the_limit(ask: Ask) -> None:

@@ -7,6 +7,9 @@ What this does not protect against: a grammar that is merely slow within its bud
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
+from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -22,8 +25,14 @@ if TYPE_CHECKING:
 MAX_GRAMMARS = 64
 """Compiled grammars kept, the latest used; one takes tens of kilobytes, seldom megabytes."""
 
-MAX_SOURCE_CHARS = 256 * 1024
-"""Of a schema, expression or grammar. The slowest found of this size (5,000 properties) takes 1.4 s to compile."""
+MAX_SOURCE_CHARS: dict[str, int] = {"json_schema": 256 * 1024, "regex": 64 * 1024, "lark": 256 * 1024}
+"""Of a schema, expression or grammar. A literal expression of 260,000 held the interpreter for 0.6 s at a step."""
+
+MAX_PATTERN_PROPERTIES = 64
+"""In a whole schema: each is compared with each, 2,000 of them for minutes."""
+
+MAX_PROPERTIES = 2000
+"""Of one object: compiling takes time by the square, 0.3 s for these and 6 s for 5,000."""
 
 LIMITS = {
     "initial_lexer_fuel": 1_000_000,
@@ -71,8 +80,11 @@ class Grammars:
         """A matcher never moved from the beginning, its first mask computed. ValueError in llguidance's words."""
         from llguidance import LLMatcher, LLParserLimits
 
-        if len(constraint.value) > MAX_SOURCE_CHARS:
-            raise ValueError(f"expected at most {MAX_SOURCE_CHARS} characters, found {len(constraint.value)}")
+        limit = MAX_SOURCE_CHARS[constraint.kind]
+        if len(constraint.value) > limit:
+            raise ValueError(f"expected at most {limit} characters, found {len(constraint.value)}")
+        for schema in _schemas(constraint):
+            _check_schema(schema)
         matcher = LLMatcher(self._tokenizer, _grammar(constraint), log_level=0, limits=LLParserLimits(**LIMITS))
         if matcher.is_error():
             raise ValueError(matcher.get_error())
@@ -157,6 +169,41 @@ class _Vocabulary:
     def __call__(self, text: str) -> list[int]:
         """Ids of `text` in the middle of an output: some tokenizers put a space in front of a text that begins one."""
         return self._tokenizer.encode_parts((self.eos_token_id, text))[1:]
+
+
+def _schemas(constraint: Constraint) -> Iterator[object]:
+    """JSON Schemas in a constraint. What is no JSON is left to llguidance."""
+    match constraint.kind:
+        case "json_schema":
+            texts = [constraint.value]
+        case "lark":
+            texts = constraint.value.split("%json")[1:]
+        case "regex":
+            texts = []
+    for text in texts:
+        with suppress(ValueError, RecursionError):
+            yield json.JSONDecoder().raw_decode(text.lstrip())[0]
+
+
+def _check_schema(root: object) -> None:
+    """ValueError for more properties than are compiled in bounded time."""
+    level, num_patterns = [root], 0
+    while level:
+        schema = level.pop()
+        if isinstance(schema, list):
+            level += schema
+        elif isinstance(schema, dict):
+            level += schema.values()
+            num_patterns += _size(schema.get("patternProperties"))
+            if _size(schema.get("properties")) > MAX_PROPERTIES or num_patterns > MAX_PATTERN_PROPERTIES:
+                raise ValueError(
+                    f"expected at most {MAX_PROPERTIES} properties in an object and {MAX_PATTERN_PROPERTIES} "
+                    "patternProperties in all, found more"
+                )
+
+
+def _size(value: object) -> int:
+    return len(value) if isinstance(value, dict) else 0
 
 
 def _grammar(constraint: Constraint) -> str:

@@ -22,6 +22,7 @@ from shoal.core.service import EngineStats
 from shoal.engine.adapters import Adapter
 from shoal.engine.approximate.budgets import Budgets
 from shoal.engine.approximate.runner import approximation_of
+from shoal.engine.compiling import Compiler
 from shoal.engine.drafts.draft import Drafter
 from shoal.engine.helpers import Helpers
 from shoal.engine.job import Job
@@ -78,6 +79,7 @@ class Engine:
         budgets = Budgets(approximation_of(runner), scheduler.num_blocks, scheduler.block_size)
         self._preparer = Preparer(config.model, language, self.limit, scheduler.max_running, runner.vocab_size, budgets)
         self._helpers = Helpers()
+        self._compiler = Compiler(language)
         self._is_draining = False
         self._worker.start()
 
@@ -96,7 +98,9 @@ class Engine:
         """
         submitted_at = self._clock.monotonic()
         self._check_open()
-        prepared = await self._helpers.run(request.priority, partial(self._preparer.prepare, request))
+        matcher = await self._compiler.matcher(request)
+        prepare = partial(self._preparer.prepare, request, matcher)
+        prepared = await self._helpers.run(request.priority, prepare)
         job = Job(
             request,
             prepared.seq,
@@ -212,6 +216,7 @@ class Engine:
     async def stop(self) -> None:
         """Fail what is left with Unavailable, end the thread and close the runner. Twice is harmless."""
         self._is_draining = True
+        self._compiler.close()
         await self._worker.call_quietly(self._worker.stop)
         await asyncio.to_thread(self._worker.join)
         self._helpers.close()

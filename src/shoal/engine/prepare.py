@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from shoal.core.errors import ContextTooLong, InvalidRequest, LocalError, ModelNotFound
 from shoal.core.request import Message, Request, Resume
 from shoal.engine.approximate.budgets import Budgets
+from shoal.engine.constraint import Matcher
 from shoal.engine.job import Choice
 from shoal.engine.language import Language
 from shoal.engine.sampler import SamplerState
@@ -44,8 +45,11 @@ class Preparer:
     vocab_size: int
     budgets: Budgets
 
-    def prepare(self, request: Request) -> Prepared:
-        """InvalidRequest, ContextTooLong or ModelNotFound. Takes milliseconds to seconds (long prompts, grammars)."""
+    def prepare(self, request: Request, matcher: Matcher | None = None) -> Prepared:
+        """InvalidRequest, ContextTooLong or ModelNotFound. Takes milliseconds to seconds (long prompts).
+
+        matcher  what `Compiler.matcher` made of this request.
+        """
         self._check(request)
         self._check_size(request)
         prompt = self.language.prompt(request)
@@ -56,7 +60,7 @@ class Preparer:
         seq = Sequence(int_array([*prompt, *made]), len(prompt) + max_tokens, priority=request.priority, stage=stage)
         if stage is not None and stage.depth:
             seq.outputs_from = len(prompt)  # the draft's pass answers nothing
-        choices = self._choices(request, seq, prompt, max_tokens)
+        choices = self._choices(request, seq, prompt, max_tokens, matcher)
         if made and request.resume is not None:
             _replay(choices[0], made, request.resume)
         echo = self.language.tokenizer.decode(prompt) if request.echo else None
@@ -122,9 +126,10 @@ class Preparer:
             )
         return room if wanted is None else wanted
 
-    def _choices(self, request: Request, seq: Sequence, prompt: list[int], max_tokens: int) -> list[Choice]:
+    def _choices(
+        self, request: Request, seq: Sequence, prompt: list[int], max_tokens: int, matcher: Matcher | None
+    ) -> list[Choice]:
         tokenizer = self.language.tokenizer
-        matcher = self.language.matcher(request)
         vocab_size = min(self.vocab_size, tokenizer.vocab_size)
         begins = 0 if request.resume is None else request.resume.choice
         first = SamplerState(
