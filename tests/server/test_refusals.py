@@ -177,7 +177,7 @@ def test_limits_of_size(ask: Ask) -> None:
         ("[" + "[],\n" * 200_000 + "[]]", "200003 arrays and objects"),
         ("[" + "{}," * 200_000 + "{}]", "200003 arrays and objects"),
         ("[" + "1," * 1_100_000 + "1]", "values"),
-        ('""' * 600_000, "600005 strings"),
+        ('""' * 600_000, "600003 strings"),
         ("[" * 5_000 + '"' + "x" * 30_000 + '"' + "]" * 5_000, "nested deeper than 64"),
     ],
 )

@@ -26,7 +26,8 @@ class Compiler:
     def __init__(self, language: Language, limit_s: float = MAX_COMPILE_S) -> None:
         self._language = language
         self._limit_s = limit_s
-        self._threads = ThreadPoolExecutor(NUM_THREADS, "shoal-grammar")
+        self._urgent = ThreadPoolExecutor(NUM_THREADS, "shoal-grammar")
+        self._patient = ThreadPoolExecutor(1, "shoal-grammar-later")  # peers' requests, as in `helpers`
 
     async def matcher(self, request: Request) -> Matcher | None:
         """None where the output is free. InvalidRequest as `Language.matcher`, and for a grammar that takes too long.
@@ -35,7 +36,7 @@ class Compiler:
         """
         if request.constraint is None and request.tool_choice.mode not in ("required", "named"):
             return None
-        made = self._threads.submit(self._language.matcher, request)
+        made = (self._patient if request.priority > 0 else self._urgent).submit(self._language.matcher, request)
         try:
             return await asyncio.wait_for(asyncio.wrap_future(made), self._limit_s)
         except TimeoutError:
@@ -48,4 +49,5 @@ class Compiler:
 
     def close(self) -> None:
         """Begin nothing more; waits for nothing."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        for threads in (self._urgent, self._patient):
+            threads.shutdown(wait=False, cancel_futures=True)
