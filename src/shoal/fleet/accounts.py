@@ -91,6 +91,10 @@ class Accounts:
         """`peer` made so many tokens for us."""
         self._account(peer, now).received += num_tokens
 
+    def get(self, peer: PeerId) -> Account | None:
+        """None for one that never asked or answered."""
+        return self._accounts.get(peer)
+
     def snapshot(self) -> dict[PeerId, Account]:
         return dict(self._accounts)
 

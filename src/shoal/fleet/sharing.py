@@ -15,7 +15,7 @@ from shoal.core.chunk import Chunk
 from shoal.core.clock import Clock
 from shoal.core.decoding import compact, parse
 from shoal.core.encoding import decode, encode
-from shoal.core.errors import InvalidRequest, PeerFault, RemoteError
+from shoal.core.errors import ContextTooLong, InvalidRequest, PeerFault, RemoteError
 from shoal.core.request import Request
 from shoal.core.seams import Generate
 from shoal.core.service import ModelCard
@@ -36,6 +36,8 @@ FIRST_S = 60.0
 """For the request of a call that was opened; it takes no seat until it is there."""
 TAKE_S = 30.0
 """For a peer to take a message of its answer; one that reads no more loses its seat."""
+BYTES_PER_TOKEN = 16
+USUAL_CONTEXT = 2**15
 LARGE_BYTES = 64 * 2**10
 """From here on a request is read in a thread."""
 PRIORITY_RANGE = 50
@@ -74,6 +76,8 @@ class Sharing:
         peer, is_member = incoming.peer, self.is_member(incoming.peer)
         self.accounts.check_consent(peer, is_member)
         message = await within(self.clock, FIRST_S, _only_message(call))
+        if len(message) > (most := self._most_bytes()):
+            raise ContextTooLong(f"expected a request of at most {most} bytes here, found {len(message)}", "prompt")
         priority = self.accounts.admit(peer, is_member, self.clock.monotonic())
         cost = _Cost()
         try:
@@ -91,6 +95,11 @@ class Sharing:
             raise
         finally:
             self.accounts.settle(peer, cost.num_tokens + cost.unpaid, self.clock.monotonic(), cost.seats)
+
+    def _most_bytes(self) -> int:
+        """Beyond it nothing fits the model's context: reading it would only keep this machine busy."""
+        context = max((card.context_length or 0 for card in self.cards()), default=0) or USUAL_CONTEXT
+        return MAX_CONSTRAINT_CHARS + BYTES_PER_TOKEN * context + LARGE_BYTES
 
     async def _send(self, call: CallStream, batch: list[Chunk]) -> None:
         await within(self.clock, TAKE_S, call.send(write_chunks(batch) if batch else b""))

@@ -11,7 +11,7 @@ from shoal.mesh.peer_id import PeerId
 from shoal.mesh.switchboard import record as records
 from shoal.mesh.switchboard.book import AddressBook
 from shoal.mesh.switchboard.choice import Candidate, best
-from shoal.mesh.switchboard.gate import Gate, Limits
+from shoal.mesh.switchboard.gate import Gate, Limits, site_of
 from shoal.mesh.switchboard.record import Record, Step
 
 SMALL, LARGE = PeerId(bytes(32)), PeerId(bytes([255]) * 32)
@@ -89,3 +89,21 @@ def test_the_book_puts_what_worked_first_forgets_the_old_and_stays_bounded() -> 
     for number in range(5):
         book.add(Address(PeerId(bytes([number]) * 32)), "dht", 20.0)
     assert len(book) == 3
+
+
+def test_one_site_fills_neither_the_places_nor_the_pace() -> None:
+    gate = Gate(Limits(links_per_site=3, inbound_per_s=2.0, inbound_burst=8), 0.0)
+
+    def link(remote: str, is_dialer: bool = False) -> LinkInfo:
+        return LinkInfo("tcp", "direct", remote, 0.0, is_dialer)
+
+    assert [bool(gate.refusal_of_site("1.2.3.4", [], 0.0)) for _ in range(6)] == [False] * 4 + [True] * 2
+    assert gate.refusal_of_site("5.6.7.8", [], 0.0) == ""
+    assert "1 new links a second" in gate.refusal_of_site("1.2.3.4", [], 0.5)
+    there = [link(f"[2001:db8::{number}]:9") for number in range(3)]
+    assert "3 links" in gate.refusal_of_site(site_of(link("[2001:db8::ffff]:7")), there, 100.0)
+    assert gate.refusal_of_site(site_of(link("[2001:db8:1::1]:7")), there, 100.0) == ""
+    ours = [link("9.9.9.9:1", is_dialer=True)] * 9
+    assert gate.refusal_of_site("9.9.9.9", ours, 100.0) == ""
+    assert site_of(link("[::ffff:9.9.9.9]:1")) == "9.9.9.9"
+    assert site_of(link("https://relay.example/")) == "https://relay.example/"

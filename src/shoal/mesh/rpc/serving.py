@@ -69,6 +69,7 @@ class Desk:
     incoming: Budget
     replies: Budget
     shares: Shares
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 class Serving:
@@ -81,6 +82,7 @@ class Serving:
         self._channels: dict[int, Channel] = {}
         self._early: OrderedDict[int, None] = OrderedDict()
         self._is_lost = False
+        self._beginning = asyncio.Lock()
         self._share = Share(desk.shares, desk.clock.monotonic())
 
     @property
@@ -187,7 +189,11 @@ class Serving:
 
     async def _guarded(self, call: int, ask: wire.Ask, work: Coroutine[None, None, None]) -> None:
         try:
-            await (work if self._share.is_free else Metered(work, self._share))
+            if self._share.is_free:
+                await work
+            else:
+                await self._turn()
+                await Metered(work, self._share)
         except ShoalError as error:
             self._fail(call, error, ask.priority)
         except asyncio.CancelledError:
@@ -198,6 +204,15 @@ class Serving:
         except Exception:
             LOG.exception("%s for %s failed", ask.method, self._peer.short)
             self._fail(call, LocalError(f"{ask.method} failed here; its log says why"), ask.priority)
+
+    async def _turn(self) -> None:
+        """Handlers begin one in each turn of the event loop, so that others get theirs, and a link's only while it has
+        time left: a hundred calls that came at once would otherwise all have begun before any was counted."""
+        async with self._beginning:
+            while pause_s := self._share.pause_s(self._desk.clock.monotonic()):
+                await self._desk.clock.sleep(pause_s)
+            async with self._desk.turn:
+                await asyncio.sleep(0)
 
     async def _unary(self, call: int, ask: wire.Ask, handler: UnaryHandler) -> None:
         incoming = self._incoming(ask)

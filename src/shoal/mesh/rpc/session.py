@@ -27,6 +27,8 @@ from shoal.mesh.rpc.share import Share
 
 LANE_PRIORITY = 1
 LANE_READ = 2**18
+PACED_READ = 2**14
+"""Of a link whose time is counted: what one read brings about is done before anybody else's turn, so it is little."""
 BULK_READ = 2**18
 GRACE_S = 1.0
 """How long a refused peer has to read why before the link closes."""
@@ -123,7 +125,7 @@ class Session:
                 raise PeerFault(f"expected a peer that reads its answers, found {self._lane.queued} bytes unread")
             self._lane.begin_turn(len(frames) == 1 and len(self.asking) + len(self.serving) == 1)
             await self._pause(share, perf_counter() - began)
-            data = await self._stream.read(LANE_READ)
+            data = await self._stream.read(LANE_READ if share.is_free else PACED_READ)
             if not data:
                 raise LinkClosed("the other side has stopped talking")
 

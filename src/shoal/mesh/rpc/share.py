@@ -15,7 +15,7 @@ from typing import Any
 
 from shoal.mesh.rpc.limits import Limits
 
-BURST_S = 4.0
+BURST_S = 1.0
 LONGEST_S = 2.0
 """One pause; what is owed beyond it is owed still."""
 

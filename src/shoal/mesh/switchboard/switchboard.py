@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from shoal.core.clock import Clock
 from shoal.core.errors import LinkClosed, ShoalError, Unreachable
 from shoal.mesh.address import Address
-from shoal.mesh.carrier import Carrier, Link
+from shoal.mesh.carrier import Carrier, Link, LinkInfo
 from shoal.mesh.peer_id import PeerId
 from shoal.mesh.switchboard import record as records
 from shoal.mesh.switchboard.book import AddressBook
 from shoal.mesh.switchboard.choice import is_chooser
 from shoal.mesh.switchboard.dialing import dial_all
-from shoal.mesh.switchboard.gate import Gate, Limits
+from shoal.mesh.switchboard.gate import Gate, Limits, site_of
 from shoal.mesh.switchboard.lines import Line, Lines
 from shoal.mesh.switchboard.record import PeerReport, Record, Step
 
@@ -134,11 +134,15 @@ class Switchboard:
             except LinkClosed:
                 return
             now = self._clock.monotonic()
-            refusal = self._gate.refusal(self._lines.count, len(self._lines.of(link.peer)), now)
+            refusal = self._gate.refusal_of_site(site_of(link.info()), self._infos(), now)
+            refusal = refusal or self._gate.refusal(self._lines.count, len(self._lines.of(link.peer)), now)
             if refusal:
                 self._spawn(_close(link, refusal))
             else:
                 self._add(link)
+
+    def _infos(self) -> Iterator[LinkInfo]:
+        return (line.link.info() for line in self._lines.all())
 
     async def _tidy(self) -> None:
         while True:
