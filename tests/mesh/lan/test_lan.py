@@ -29,7 +29,7 @@ from shoal.mesh.lan.announcement import (
     require_valid,
 )
 from shoal.mesh.lan.beacon import CHECKS_PER_S, FIRST_S, FORGET_S, MAX_PEERS, PERIOD_S, Beacon, Heard
-from shoal.mesh.lan.discovery import Lan, Surroundings
+from shoal.mesh.lan.discovery import Lan, Surroundings, _ip
 from shoal.mesh.lan.sockets import Interface, interfaces
 from shoal.mesh.peer_id import PeerId
 
@@ -227,3 +227,10 @@ def test_an_interface_without_multicast_says_so() -> None:
     (problem,) = asyncio.run(scene())
     assert "ghost0 (IPv4 203.0.113.77)" in problem
     assert "ticket" in problem
+
+
+def test_a_link_local_address_keeps_its_interface() -> None:
+    assert _ip(("fe80::1", 5353, 0, 3)) == "fe80::1%3"
+    assert _ip(("fe80::1%3", 5353, 0, 3)) == "fe80::1%3"
+    assert _ip(("fd00::2", 5353, 0, 0)) == "fd00::2"
+    assert _ip(("10.0.0.9", 5353)) == "10.0.0.9"

@@ -7,6 +7,7 @@ import random
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from shoal.core.clock import Clock
 from shoal.crypto.keys import PrivateKey
@@ -127,7 +128,7 @@ class Lan:
                 data, source = sock.recvfrom(MAX_DATAGRAM + 1)
             except OSError:
                 return
-            self._hear(data, source[0])
+            self._hear(data, _ip(source))
 
     def _hear(self, data: bytes, ip: str) -> None:
         clock = self._here.clock
@@ -146,3 +147,9 @@ class Lan:
         finally:
             sleep.cancel()
             moved.cancel()
+
+
+def _ip(source: tuple[Any, ...]) -> str:
+    """With the interface where it means nothing without: Python gives that apart."""
+    ip, scope = str(source[0]), source[3] if len(source) > 3 else 0
+    return f"{ip}%{scope}" if scope and "%" not in ip else ip
