@@ -80,7 +80,7 @@ def test_values_from_file_and_environment(tmp_path: Path, text: str, variable: s
         ('request_timeout = "soon"', "request_timeout: expected a duration"),
         ("request_timeout = 0", "request_timeout: expected a time"),
         ("request_timeout = nan", "request_timeout: expected a time"),
-        ('adapters = ["x"]', "adapters: expected name=path, found 'x'"),
+        ('adapters = ["x"]', "adapters: expected NAME=VALUE, found 'x'"),
         ('adapters = ["x=1", "x=2"]', "expected each name once, found 'x' twice"),
         ("[server]\nport = 1", "server: unknown key"),
         ("port = ", "expected a TOML file"),

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
-from shoal.core.errors import InvalidRequest
+from shoal.core.errors import BadConfig, InvalidRequest
 from shoal.crypto.keys import PrivateKey
 from shoal.mesh.address import Address
 from shoal.mesh.gossip import Load, Member
 from shoal.mesh.gossip.claims import Statement
 from shoal.mesh.gossip.roster import Status
 from shoal.mesh.peer_id import PeerId
+from shoal.node.cli import main
+from shoal.node.mesh_home import MeshHome
 from shoal.node.meshing import UNSTEADY_QUEUE, Mesh, _seen
 
 
@@ -54,3 +57,32 @@ def test_a_peer_is_known_by_the_beginning_of_its_id() -> None:
         known("!")
     with pytest.raises(InvalidRequest, match="2 peers begin with ''"):
         known("")
+
+
+def test_one_node_at_a_time_has_a_home(tmp_path: Path) -> None:
+    with MeshHome(tmp_path).claimed(), pytest.raises(BadConfig, match="another node runs with"):
+        MeshHome(tmp_path).claimed().__enter__()
+    with MeshHome(tmp_path).claimed():
+        pass
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["join", "shoal1abc"], "TICKET: this ticket is cut off"),
+        (["up", "--ticket", "x"], "tickets: expected a ticket, which begins with shoal1, found 'x'"),
+        (["up", "--serve-peer", "abc"], "serve_peers: expected a peer id"),
+        (["up", "--upstream", "abc"], "--upstream: expected NAME=VALUE, found 'abc'"),
+    ],
+)
+def test_what_is_wrong_about_peers_is_wrong_usage(
+    arguments: list[str],
+    words: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("SHOAL_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert main([*arguments, "--model", "none", "--port", "0"]) == 2
+    assert words in capsys.readouterr().err

@@ -144,5 +144,5 @@ def pairs(value: Any) -> tuple[tuple[str, str], ...]:
 def _pair(item: str) -> tuple[str, str]:
     name, separator, rest = item.partition("=")
     if not (name.strip() and separator and rest.strip()):
-        raise ValueError(f"expected name=path, found {item!r}")
+        raise ValueError(f"expected NAME=VALUE, found {item!r}")
     return name.strip(), rest.strip()

@@ -5,13 +5,16 @@ swarm.key      the secret of the private swarm this node began; made when it fir
 port           where peers found it last time
 ticket         what others join with, while this node runs
 peers          tickets of peers seen lately: where to begin next time
+lock           held (flock) by the node that runs with this home
 """
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import secrets
+from collections.abc import Iterator
 from pathlib import Path
 
 from shoal.core.errors import BadConfig, ShoalError
@@ -24,6 +27,18 @@ from shoal.mesh.ticket import MAX_BOOTSTRAP, Ticket, parse_ticket
 class MeshHome:
     def __init__(self, home: Path) -> None:
         self._folder = home / "mesh"
+
+    @contextlib.contextmanager
+    def claimed(self) -> Iterator[None]:
+        """One node at a time: two with one identity would take each other's links. BadConfig while another runs."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / "lock").open("a") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                told = f"another node runs with {self._folder.parent}; stop it, or give this one a home of its own"
+                raise BadConfig("home", told) from None
+            yield
 
     def identity(self) -> Identity:
         return load_identity(self._folder)

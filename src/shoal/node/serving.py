@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
 from shoal.core.clock import SystemClock
-from shoal.core.errors import BadConfig, Unsupported
+from shoal.core.errors import BadConfig, InvalidRequest, Unsupported
 from shoal.core.service import Service
 from shoal.node.compose import compose
 from shoal.node.config import NO_MODEL, NodeConfig
@@ -23,6 +24,8 @@ from shoal.server import ServerConfig
 async def serving(config: NodeConfig) -> AsyncIterator[Service]:
     """What `up` serves: the engine alone, or with everybody else it may ask."""
     async with AsyncExitStack() as stack:
+        if wants_mesh(config):
+            _claim(config, stack)
         local = None
         if config.model != NO_MODEL:
             say(f"loading {config.model}")
@@ -53,6 +56,24 @@ _SHARING = {
 def wants_mesh(config: NodeConfig) -> bool:
     """Whether anything in the configuration asks for peers."""
     return config.share or bool(config.tickets or config.serve_peers)
+
+
+def _claim(config: NodeConfig, stack: AsyncExitStack) -> None:
+    """What can be wrong about peers is said before a model is loaded for minutes. BadConfig."""
+    from shoal.mesh.peer_id import PeerId
+    from shoal.mesh.ticket import parse_ticket
+    from shoal.node.mesh_home import MeshHome
+
+    def check(key: str, texts: Iterable[str], parse: Callable[[str], object]) -> None:
+        for text in texts:
+            try:
+                parse(text)
+            except InvalidRequest as error:
+                raise BadConfig(key, str(error)) from None
+
+    check("tickets", config.tickets, lambda text: parse_ticket(text, time.time()))
+    check("serve_peers", config.serve_peers, PeerId.parse)
+    stack.enter_context(MeshHome(config.home).claimed())
 
 
 def server_config(config: NodeConfig) -> ServerConfig:

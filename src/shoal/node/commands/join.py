@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from shoal.core.errors import BadConfig, InvalidRequest
 from shoal.node.commands.up import run
 from shoal.node.config import NO_MODEL
 from shoal.node.config_sources import Loaded
@@ -22,7 +23,10 @@ def join(loaded: Loaded, ticket: TicketText) -> None:
     """Join the mesh of TICKET and serve from both ends. In a private swarm its members may use this machine's model."""
     from shoal.mesh.ticket import parse_ticket
 
-    config, secret = loaded.config, parse_ticket(ticket, time.time()).secret
+    try:
+        config, secret = loaded.config, parse_ticket(ticket, time.time()).secret
+    except InvalidRequest as error:
+        raise BadConfig("TICKET", str(error)) from None
     if loaded.origins["share"] == "default" and secret is not None:
         if config.model != NO_MODEL:
             say("members of this swarm may use this machine's model; --private changes that")
