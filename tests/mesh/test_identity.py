@@ -26,6 +26,8 @@ def test_first_start_makes_a_private_file_and_later_starts_read_it(tmp_path: Pat
     assert load_identity(folder) == first
     assert stat.S_IMODE((folder / "identity.key").stat().st_mode) == 0o600
     assert [item.name for item in folder.iterdir()] == ["identity.key"]
+    load_identity(tmp_path / "mesh")
+    assert stat.S_IMODE((tmp_path / "mesh").stat().st_mode) == 0o700
 
 
 def test_many_first_starts_at_once_agree_on_one_key(tmp_path: Path) -> None:

@@ -75,6 +75,8 @@ def load_identity(folder: Path) -> Identity:
     path = folder / "identity.key"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
+        if folder.name == "mesh":  # the node's own: what else lies there is nobody's business either
+            folder.chmod(0o700)
         _create(path, _key_text(PrivateKey.generate()))
     return Identity(_read_key(path), _read_rotations(folder / "rotations.cbor"))
 
