@@ -24,6 +24,7 @@ _log = logging.getLogger(__name__)
 
 PUBLISH_S = 5.0
 """Between two looks at what is served; the same again writes nothing."""
+GREET_S = 0.5
 MICROCENTS = 1e8
 """In a US dollar."""
 
@@ -37,7 +38,9 @@ class MeshStore:
         self._clock = clock
         self._me = parts.me
         path = folder / f"store-{swarm[:16]}.sqlite"
-        ground = Ground(parts.rpc, parts.rpc, clock, parts.place.key, lambda: _connected(parts), path)
+        self._greeted: set[PeerId] = set()
+        self._connected = lambda: _connected(parts)
+        ground = Ground(parts.rpc, parts.rpc, clock, parts.place.key, self._connected, path)
         self._store = Store(ground, Namespace(f"shoal {swarm}"))
         self._registry = Registry(self._store, parts.me)
 
@@ -48,25 +51,52 @@ class MeshStore:
     async def run(self, cards: Callable[[], Sequence[ModelCard]], price_usd_per_mtok: float) -> None:
         """Read what was kept, then publish, listen and compare until cancelled."""
         try:
-            damage = await self._store.load()
-            if damage:
-                _log.warning("the swarm's store was damaged and is fetched again: %s", damage)
-            await asyncio.gather(self._store.run(), self._publish(cards, round(price_usd_per_mtok * MICROCENTS)))
+            await self.load()
+            await asyncio.gather(self._store.run(), self._publishing(cards, price_usd_per_mtok), self._greeting())
         finally:
-            self._store.close()
+            self.close()
 
-    async def _publish(self, cards: Callable[[], Sequence[ModelCard]], price: int) -> None:
-        while True:
-            offers = [
-                ModelOffer(card.id, microcents_per_mtok=price, context_length=card.context_length or 0)
-                for card in cards()
-                if len(card.id) <= MAX_MODEL
-            ]
+    async def load(self) -> None:
+        """Read what was kept."""
+        damage = await self._store.load()
+        if damage:
+            _log.warning("the swarm's store was damaged and is fetched again: %s", damage)
+
+    def close(self) -> None:
+        self._store.close()
+
+    async def publish(self, cards: Sequence[ModelCard], price_usd_per_mtok: float) -> None:
+        """Write down what this node serves now."""
+        price = round(price_usd_per_mtok * MICROCENTS)
+        offers = [
+            ModelOffer(card.id, microcents_per_mtok=price, context_length=card.context_length or 0)
+            for card in cards
+            if len(card.id) <= MAX_MODEL
+        ]
+        try:
+            await self._registry.publish(tuple(offers))
+        except ShoalError as error:  # full, or waiting for a peer after damage: the next round may do better
+            _log.info("what this node serves is not in the swarm's store yet: %s", error)
+
+    async def greet(self) -> None:
+        """Compare with every peer that is newly connected, rather than at the next round."""
+        present = set(self._connected())
+        for peer in present - self._greeted:
             try:
-                await self._registry.publish(tuple(offers))
-            except ShoalError as error:  # full, or waiting for a peer after damage: the next round may do better
-                _log.info("what this node serves is not in the swarm's store yet: %s", error)
+                await self._store.synchronise(peer)
+            except ShoalError as error:
+                _log.info("%s was not compared with: %s", peer.short, error)
+        self._greeted = present
+
+    async def _publishing(self, cards: Callable[[], Sequence[ModelCard]], price_usd_per_mtok: float) -> None:
+        while True:
+            await self.publish(cards(), price_usd_per_mtok)
             await self._clock.sleep(PUBLISH_S)
+
+    async def _greeting(self) -> None:
+        while True:
+            await self.greet()
+            await self._clock.sleep(GREET_S)
 
 
 def _connected(parts: Parts) -> list[PeerId]:

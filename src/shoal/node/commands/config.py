@@ -24,9 +24,15 @@ def config(loaded: Loaded, as_json: Annotated[bool, typer.Option("--json", help=
 
 def _shown(is_secret: bool, value: Any) -> Any:
     """Secrets are counted, never shown."""
-    if is_secret:
-        return [f"hidden ({len(item)} characters)" for item in value]
-    return value
+    if not is_secret or value is None:
+        return value
+    if isinstance(value, str):
+        return _hidden(value)
+    return [_hidden(item) if isinstance(item, str) else f"{item[0]}={_hidden(item[1])}" for item in value]
+
+
+def _hidden(text: str) -> str:
+    return f"hidden ({len(text)} characters)"
 
 
 def _text(value: Any) -> str:
