@@ -17,6 +17,8 @@ from served import Served, assert_idle, environment, served, until
 LOCAL = ("--mesh-host", "127.0.0.1", "--mesh-port", "0", "--no-lan")
 QUESTION = "Once upon a time, in a small village by the sea,"
 OPTIONS = {"prompt": QUESTION, "max_tokens": 100, "temperature": 0}
+LONG = OPTIONS | {"max_tokens": 1500}
+"""Seconds of work: whoever is to be killed in the middle of it still works when the signal comes."""
 
 
 def shoal(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -93,11 +95,11 @@ def test_a_peer_killed_in_mid_answer_loses_no_word(default_gguf: Path, homes: li
     with served(default_gguf, homes[0], "--share", *LOCAL) as one:
         ticket = ticket_of(one)
         with served(default_gguf, homes[1], "--ticket", ticket, "--share", *LOCAL) as two:
-            expected = text_of(two, two.model)
+            expected = text_of(two, two.model, **LONG)
             with served(Path("none"), homes[2], "--ticket", ticket, *LOCAL) as node:
                 until(lambda: len(peers_of(node)) == 2)
                 found, victim = "", None
-                stream = node.client().completions.create(model=one.model, stream=True, **OPTIONS)  # type: ignore[call-overload]
+                stream = node.client().completions.create(model=one.model, stream=True, **LONG)  # type: ignore[call-overload]
                 for chunk in stream:
                     found += chunk.choices[0].text
                     if len(found) > 60 and victim is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from shoal.core.clock import Clock
@@ -39,7 +40,7 @@ class MeshStore:
         self._me = parts.me
         path = folder / f"store-{swarm[:16]}.sqlite"
         self._greeted: set[PeerId] = set()
-        self._connected = lambda: _connected(parts)
+        self._connected: Callable[[], list[PeerId]] = partial(_connected, parts)
         ground = Ground(parts.rpc, parts.rpc, clock, parts.place.key, self._connected, path)
         self._store = Store(ground, Namespace(f"shoal {swarm}"))
         self._registry = Registry(self._store, parts.me)

@@ -116,10 +116,14 @@ class Mesh:
                 peers = [seed.peer for seed in self.seeds if seed.peer != self.parts.me]
                 if await gossip.join([*found, *peers]) > 1:
                     await self._enter_dht()
-            await self.clock.sleep(REJOIN_S if self._is_alone() else 6 * REJOIN_S)
+            await asyncio.gather(*(gossip.join([peer]) for peer in self._risen()))
+            await self.clock.sleep(REJOIN_S)
 
-    def _is_alone(self) -> bool:
-        return all(not member.is_present or member.peer == self.parts.me for member in self.parts.gossip.members())
+    def _risen(self) -> list[PeerId]:
+        """Peers that count as dead and have a link again: the network was away, and they should hear of it."""
+        linked = [report.peer for report in self.parts.switchboard.snapshot() if report.link is not None]
+        members = [self.parts.gossip.member(peer) for peer in linked]
+        return [member.peer for member in members if member is not None and member.status == "dead"]
 
     async def _enter_dht(self) -> None:
         members = [member.statement.address for member in self.parts.gossip.members() if member.is_present]
