@@ -93,7 +93,7 @@ class Deaf:
 def test_a_peer_that_takes_nothing_loses_its_seat() -> None:
     async def test() -> None:
         house = House(words("a", "b"))
-        call: CallStream = Deaf(write_request(CHAT, 0.0))  # type: ignore[assignment]
+        call: CallStream = Deaf(write_request(CHAT, 0.0))
         incoming = Incoming(PeerId(b"m" * 32), METHOD, None, lambda: pytest.fail("not asked"))
         answering = asyncio.ensure_future(house.sharing.answer(incoming, call))
         await settle()
@@ -153,7 +153,7 @@ def test_what_no_engine_should_see_of_a_peer_is_refused_before_it() -> None:
         long = "(a|b)" * MAX_CONSTRAINT_CHARS
         for kind in ("json_schema", "regex", "lark"):
             with pytest.raises(InvalidRequest, match="grammar"):
-                await house.ask(caller, replace(CHAT, constraint=Constraint(kind, long)))  # type: ignore[arg-type]
+                await house.ask(caller, replace(CHAT, constraint=Constraint(kind, long)))
         with pytest.raises(InvalidRequest, match="grammar"):
             await house.ask(caller, replace(CHAT, tools=(Tool("t", parameters={"x": long}),)))
         with pytest.raises(ContextTooLong, match="bytes"):

@@ -157,7 +157,7 @@ class Mesh:
 
     async def publish(self, fleet: Fleet) -> None:
         """Say in the directory which models this node serves, where it serves any."""
-        while fleet.local is not None and self.sharing != "private":
+        while fleet.local is not None and self.sharing in ("swarm", "public"):  # others need not know what a few get
             for card in fleet.local.models():
                 with contextlib.suppress(ShoalError):
                     await self.parts.dht.provide(_topic(card.id))
