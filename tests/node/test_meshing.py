@@ -86,3 +86,13 @@ def test_what_is_wrong_about_peers_is_wrong_usage(
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     assert main([*arguments, "--model", "none", "--port", "0"]) == 2
     assert words in capsys.readouterr().err
+
+
+def test_who_counts_as_dead_and_has_a_link_again_is_told() -> None:
+    me, dead, linked, alive, left = member("alive"), member("dead"), member("dead"), member("alive"), member("left")
+    found = parts(me, dead, linked, alive, left)
+    members = {one.peer: one for one in (me, dead, linked, alive, left)}
+    found.gossip.member = members.get
+    reports = [SimpleNamespace(peer=one.peer, link=None if one is dead else object()) for one in members.values()]
+    found.switchboard.snapshot = lambda: reports
+    assert Mesh._risen(cast(Mesh, SimpleNamespace(parts=found))) == [linked.peer]
