@@ -75,7 +75,7 @@ def _obey(line: str, conversation: Conversation) -> bool:
     match word:
         case "":
             return True
-        case "/exit":
+        case "/exit" | "/quit":
             raise _Exit
         case "/reset":
             conversation.turns.clear()
