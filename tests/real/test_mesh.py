@@ -131,7 +131,7 @@ def test_nothing_is_served_without_consent(default_gguf: Path, homes: list[Path]
             mine = httpx.get(f"{private.url}/v1/mesh").json()["id"]
             assert [peer["models"] for peer in views if peer["id"] == mine] in ([], [[]])
         forged = shoal(homes[1], "join", ticket[:-4] + "aaaa", "--model", "none")
-        assert forged.returncode == 1
+        assert forged.returncode == 2
         assert "ticket" in forged.stderr
 
 
