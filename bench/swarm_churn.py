@@ -149,7 +149,9 @@ async def populate(found: Swarm, count: int) -> list[Node]:
         async with gate:
             await found.start(f"node-{number}", first.ticket)
 
-    await asyncio.gather(*(one(number) for number in range(count - ENDPOINTS)))
+    async with asyncio.TaskGroup() as starting:  # one that fails ends the others, before the swarm is swept up
+        for number in range(count - ENDPOINTS):
+            starting.create_task(one(number))
     return endpoints
 
 
