@@ -76,6 +76,10 @@ def test_the_shelf_offers_what_is_in_the_store_to_whom_the_owner_allows_and_forg
         record = Record("mine", "gguf", "w.gguf", "somewhere", "ab" * 32, 700_000, None, 0.0)
         (folder / "record.json").write_text(json.dumps(asdict(record)))
         await shelf.look()
+        body = find_bytes("mine", "")
+        assert parse_found(await friend.call(owner.peer, FIND, body)) == (), "not in the catalogue, and not named"
+        shelf.named = frozenset({"mine"})
+        await shelf.look()
         for name, sha256 in (("mine", ""), ("another", "ab" * 32)):
             body = find_bytes(name, sha256)
             (found,) = parse_found(await friend.call(owner.peer, FIND, body))

@@ -64,6 +64,7 @@ class NodeConfig:
     share_price: float = 0.0
     share_requests: int = 4
     share_tokens: int = 60_000
+    share_models: tuple[str, ...] = ()
     tickets: tuple[str, ...] = ()
     mesh_host: str = "0.0.0.0"  # noqa: S104  peers are elsewhere; every link is authenticated, and serving needs consent
     mesh_port: int | None = None
@@ -170,6 +171,12 @@ OPTIONS = (
     Option("share_price", values.price, "US dollars asked for a million tokens", "--share-price"),
     Option("share_requests", values.integer(1, 4096), "requests of one peer at once", "--share-requests"),
     Option("share_tokens", values.integer(1, 10**12), "tokens a minute for one peer", "--share-tokens"),
+    Option(
+        "share_models",
+        values.texts,
+        "stored model whose weights peers may copy, beside the known ones",
+        "--share-model",
+    ),
     Option("tickets", values.texts, "ticket of a mesh to join", "--ticket", is_secret=True),
     Option("mesh_host", values.text, "address to listen on for peers, UDP and TCP; 0.0.0.0 for all", "--mesh-host"),
     Option(

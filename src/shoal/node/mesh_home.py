@@ -32,6 +32,7 @@ class MeshHome:
     def claimed(self) -> Iterator[None]:
         """One node at a time: two with one identity would take each other's links. BadConfig while another runs."""
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.chmod(0o700)
         with (self._folder / "lock").open("a") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -211,7 +211,13 @@ async def meshing(config: NodeConfig, fleet: Fleet, clock: Clock) -> AsyncIterat
         seeds = (*(address for ticket in tickets for address in ticket.bootstrap), *home.peers(secret, clock.wall()))
         mesh = Mesh(config, clock, parts, accounts, neighbours, tuple(dict.fromkeys(seeds)))
         _register(mesh, fleet, secret)
-        shelf = ModelShelf(config.home, clock, parts.dht, lambda peer: accounts.is_served(peer, secret is not None))
+        shelf = ModelShelf(
+            config.home,
+            clock,
+            parts.dht,
+            lambda peer: accounts.is_served(peer, secret is not None),
+            frozenset(config.share_models),
+        )
         shelf.register(parts.rpc)
         store = MeshStore(parts, config.home / "mesh", clock)
         mesh.sellers = store.sellers

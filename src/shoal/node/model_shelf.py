@@ -77,12 +77,15 @@ def blob_topic(blob: bytes) -> bytes:
 
 @dataclass(slots=True)
 class ModelShelf:
-    """`may_read` holds the owner's consent; `run` keeps up with the store."""
+    """`may_read` holds the owner's consent as to whom, `named` as to what: models that everybody can get anyway (the
+    catalogue's) are offered, others only by name. `run` keeps up with the store.
+    """
 
     home: Path
     clock: Clock
     dht: Dht
     may_read: Callable[[PeerId], bool]
+    named: frozenset[str] = frozenset()
     library: Library = field(init=False)
     _files: dict[str, ModelFile] = field(default_factory=dict)  # by the name in the store
 
@@ -100,9 +103,14 @@ class ModelShelf:
                 await self.look()
             await self.clock.sleep(LOOK_S)
 
+    def _may_go(self, record: Record) -> bool:
+        return record.name in self.named or find(record.name) is not None
+
     async def look(self) -> None:
         store = Store(self.home)
-        records = {record.name: record for record in store.records() if record.format == "gguf"}
+        records = {
+            record.name: record for record in store.records() if record.format == "gguf" and self._may_go(record)
+        }
         for name in [name for name, file in self._files.items() if _is_gone(records.get(name), file)]:
             self.library.withdraw(self._files.pop(name).blob)
         for record in records.values():
