@@ -25,8 +25,8 @@ SERVER = ("host", "port", "max_waiting", "api_keys", "cors_origins", "allowed_ho
           "adapter_loading", "log_format", "otel", "route", "upstreams", "upstream_keys",
           "upstream_prices")  # fmt: skip
 
-MESH = ("share", "share_with", "serve_peers", "share_price", "share_requests", "share_tokens", "share_models", "tickets", "mesh_host",
-        "mesh_port", "relays", "relay_token", "lan")  # fmt: skip
+MESH = ("share", "share_with", "serve_peers", "share_price", "share_requests", "share_tokens", "share_models",
+        "tickets", "mesh_host", "mesh_port", "relays", "relay_token", "lan")  # fmt: skip
 """Options of a node among peers."""
 
 System = Annotated[str | None, typer.Option("--system", help="System prompt.")]
