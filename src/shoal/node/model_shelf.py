@@ -27,7 +27,7 @@ from shoal.mesh.content import Library, Manifest, Shared, manifest_of
 from shoal.mesh.content.manifest import ID_BYTES, parse_manifest
 from shoal.mesh.dht import Dht, topic_of
 from shoal.mesh.peer_id import PeerId
-from shoal.models.catalogue import find
+from shoal.models.catalogue import CATALOGUE, WheelSource, find
 from shoal.models.store import Record, Store
 
 _log = logging.getLogger(__name__)
@@ -75,6 +75,10 @@ def blob_topic(blob: bytes) -> bytes:
     return topic_of(f"blob:{blob.hex()}")
 
 
+_KNOWN = frozenset(entry.source.member_sha256 for entry in CATALOGUE if isinstance(entry.source, WheelSource))
+"""Files of the catalogue's models, whatever they are called here."""
+
+
 @dataclass(slots=True)
 class ModelShelf:
     """`may_read` holds the owner's consent as to whom, `named` as to what: models that everybody can get anyway (the
@@ -104,7 +108,7 @@ class ModelShelf:
             await self.clock.sleep(LOOK_S)
 
     def _may_go(self, record: Record) -> bool:
-        return record.name in self.named or find(record.name) is not None
+        return record.name in self.named or find(record.name) is not None or record.sha256 in _KNOWN
 
     async def look(self) -> None:
         store = Store(self.home)
