@@ -135,11 +135,23 @@ class Switchboard:
                 return
             now = self._clock.monotonic()
             refusal = self._gate.refusal_of_site(site_of(link.info()), self._infos(), now)
-            refusal = refusal or self._gate.refusal(self._lines.count, len(self._lines.of(link.peer)), now)
+            refusal = refusal or self._gate.refusal(self._lines.count, self._with_room(link.peer), now)
             if refusal:
                 self._spawn(_close(link, refusal))
             else:
                 self._add(link)
+
+    def _with_room(self, peer: PeerId) -> int:
+        """Links of a peer that has come again, one below its most: the quietest one gives way.
+
+        A peer that was killed and restarted leaves links that look alive for half a minute; refusing its new ones for
+        that long would lock it out. Nobody else can do this to it: the key is proven.
+        """
+        lines, most = self._lines.of(peer), self._limits.links_per_peer
+        if len(lines) >= most:
+            quietest = min(lines, key=lambda line: line.active_at)
+            self._spawn(_close(quietest.link, f"a newer link takes its place; {most} are the most"))
+        return min(len(lines), most - 1)
 
     def _infos(self) -> Iterator[LinkInfo]:
         return (line.link.info() for line in self._lines.all())
