@@ -225,7 +225,8 @@ def test_close_ends_every_pending_call_on_both_sides(pair, closer: str) -> None:
             calls = (dialed.accept(), accepted.accept(), quiet.read(9), _flood(mine), _flood(theirs))
             pending = [asyncio.create_task(call) for call in calls]
             reasons = [asyncio.create_task(link.closed()) for link in (dialed, accepted)]
-            await asyncio.sleep(0.01)
+            for _ in range(100):  # turns of the loop, in which every call begins to wait
+                await asyncio.sleep(0)
             await (dialed if closer == "dialer" else accepted).close("lunch")
             for result in await asyncio.gather(*pending, return_exceptions=True):
                 assert isinstance(result, LinkClosed), result

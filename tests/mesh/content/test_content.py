@@ -69,7 +69,7 @@ class Swarm:
         return task.result()
 
     async def tick(self) -> None:
-        await asyncio.sleep(0.0005)  # a turn of the thread that hashes files
+        await asyncio.to_thread(int)  # a turn of the threads that hash files
         for _ in range(20):
             await asyncio.sleep(0)
         await self.clock.advance(0.05)
