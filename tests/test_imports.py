@@ -26,7 +26,7 @@ MAY_IMPORT = {
     "models": {"core", "kernels"},
     "mesh": {"core", "crypto"},
     "engine": {"core", "kernels", "models"},
-    "proof": {"core", "crypto"},
+    "proof": {"core", "crypto", "kernels"},
     "parallel": {"core", "fabric", "mesh", "models", "engine"},
     "trust": {"core", "crypto", "mesh", "models", "engine", "proof"},
     "fleet": {"core", "meter", "mesh", "engine", "parallel"},
