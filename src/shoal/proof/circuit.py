@@ -1,13 +1,15 @@
-"""What is proven: tensors of integers that satisfy identities and table lookups. Data only; no cryptography, no network.
+"""What is proven: tensors of integers that satisfy identities and table lookups. Data only; no cryptography.
 
-A circuit names its sources (tensors of integers) and states constraints on them. Every constraint ranges over a space of
-index tuples; an `Expr` gives an integer for each of them by reading sources. The prover knows all sources, the verifier
-the public ones and the constants, and the weights either as numbers or as a commitment.
+A circuit names its sources (tensors of integers) and states constraints on them. Every constraint ranges over a space
+of index tuples; an `Expr` gives an integer for each of them by reading sources. The prover knows all sources, the
+verifier the public ones and the constants, and the weights either as numbers or as a commitment.
 
 Rules that stay true in this file:
 - a read maps each axis of its source to at most a few axes of the space, and two axes of a source never share one: then
   what a constraint says at a random point is, for every read, a product of one vector per axis (cheap for both sides);
 - reading outside a source gives zero, so convolutions need no padded copies;
+- an `Expr` mentions the axes its reads mention; a read (or the constant) that lacks one of them is the same along it,
+  within the axis' range, and zero beyond it;
 - every witness source is held to a range by some lookup (`bounds.py` refuses circuits where one is not, or where a sum
   could pass half the field, so that identities modulo the prime are identities of integers).
 """
@@ -29,8 +31,8 @@ Kind = Literal["witness", "weight", "public", "constant"]
 class Source:
     """A tensor of integers. shape () is one number.
 
-    kind  witness: the prover's, committed for each proof. weight: the model's, the same in every proof. public: input or
-          output, known to the verifier. constant: part of the circuit (its values are in `Circuit.constants`).
+    kind  witness: the prover's, committed for each proof. weight: the model's, the same in every proof. public: input
+          or output, known to the verifier. constant: part of the circuit (its values are in `Circuit.constants`).
     """
 
     name: str
