@@ -94,7 +94,7 @@ def test_dataclasses_are_maps_of_their_fields() -> None:
         right: tuple[int, ...]
 
     assert encode(Pair(1, (2, 3))) == encode({"left": 1, "right": [2, 3]})
-    assert digest(Receipt(model="a")) != digest(Receipt(model="b"))
+    assert digest(Receipt(request_id="a")) != digest(Receipt(request_id="b"))
     assert len(digest(Receipt())) == 32
 
 

@@ -4,8 +4,8 @@ What it does: the data of a request and its answer, the two seams (`Generate`, `
 blames, units, canonical bytes for hashing and signing, a clock with a virtual twin, and fakes of both seams.
 What it does not: any arithmetic on tensors, any I/O.
 
-Files: request (Request, Sampling, Message, Tool, Constraint), chunk (Chunk, Usage, Receipt, TokenLogprob),
-seams (Generate, Session), errors, encoding (canonical CBOR), units, clock, fakes.
+Files: request (Request, Sampling, Message, Tool, Constraint), chunk (Chunk, TokenLogprob), usage (Usage, Measured),
+receipt (Receipt, Opening, Evidence), seams (Generate, Session), errors, encoding (canonical CBOR), units, clock, fakes.
 """
 
 from shoal.core.chunk import Chunk, FinishReason, Measured, Receipt, TokenLogprob, ToolCallDelta, Usage

@@ -9,9 +9,11 @@ Rules that stay true for every stream:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
-FinishReason = Literal["stop", "length", "tool_calls"]
+from shoal.core.receipt import Evidence, Opening, Receipt
+from shoal.core.usage import FinishReason, Measured, Usage
+
+__all__ = ["Chunk", "FinishReason", "Measured", "Receipt", "TokenLogprob", "ToolCallDelta", "Usage"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,56 +41,13 @@ class ToolCallDelta:
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """A quantity and where it came from ("rapl", "modelled", ...). Absent readings are None, never zero."""
-
-    value: float
-    source: str
-    uncertainty: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What the whole request cost. Tokens are counts; times are seconds; costs are None where not measured.
-
-    providers  who computed the answer, in order: "local", a peer's id, "upstream:NAME". Filled by whoever asked them,
-               never taken from their word; empty where there was nobody to choose from.
-    """
-
-    prompt_tokens: int = 0
-    completion_tokens: int = 0
-    cached_tokens: int = 0
-    queue_s: float | None = None
-    ttft_s: float | None = None
-    duration_s: float | None = None
-    energy_j: Measured | None = None
-    water_l: Measured | None = None
-    carbon_g: Measured | None = None
-    cost_usd: Measured | None = None
-    providers: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """Who computed an answer and what they commit to. Filled by `trust`; here only the words.
-
-    node             public key of the signer, raw bytes.
-    model_hash       SHA-256 of the weights (and adapter) the answer came from.
-    prompt_commitment, output_commitment  salted SHA-256 of the canonical request and of the answer's token ids.
-    signature        over the canonical encoding of every other field.
-    """
-
-    node: bytes = b""
-    model: str = ""
-    model_hash: bytes = b""
-    prompt_commitment: bytes = b""
-    output_commitment: bytes = b""
-    signature: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
 class Chunk:
-    """A piece of choice `index`; see the rules above."""
+    """A piece of choice `index`; see the rules above.
+
+    receipt, opening  of the whole answer, on the stream's last chunk, where a receipt was asked for.
+    evidence  of this choice, on its last chunk, inside a node that will sign; provider: who made this chunk, filled by
+              whoever asked them while a receipt is being made. Neither is taken from a peer's word.
+    """
 
     index: int = 0
     text: str = ""
@@ -98,3 +57,6 @@ class Chunk:
     finish_reason: FinishReason | None = None
     usage: Usage | None = None
     receipt: Receipt | None = None
+    opening: Opening | None = None
+    evidence: Evidence | None = None
+    provider: str = ""
