@@ -3,8 +3,8 @@
     draw r;  X (W r) == Y r  (mod p)        M (K + N) + K N operations instead of M K N
 
 A wrong Y passes with chance 1/p for each repetition, whoever made it and however, as long as r is drawn after Y is
-fixed and never shown. With s = W r computed beforehand (Slalom, arXiv 1806.03287, section 3.2) K N falls away too, and r must
-stay secret for as long as it is used.
+fixed and never shown. With s = W r computed beforehand (Slalom, arXiv 1806.03287, section 3.2) K N falls away too;
+r must stay secret for as long as it is used.
 
 Rules that stay true in this file:
 - equality is over the integers: primes are added until their product exceeds any difference the ranges allow;
