@@ -24,12 +24,13 @@ from shoal.engine.approximate.budgets import Budgets
 from shoal.engine.approximate.runner import approximation_of
 from shoal.engine.compiling import Compiler
 from shoal.engine.drafts.draft import Drafter
+from shoal.engine.evidence import Take
 from shoal.engine.helpers import Helpers
 from shoal.engine.job import Job
 from shoal.engine.language import Language
 from shoal.engine.mailbox import Mailbox
 from shoal.engine.plan import SchedulerConfig
-from shoal.engine.prepare import Preparer
+from shoal.engine.prepare import Preparer, Witness
 from shoal.engine.runner import Runner
 from shoal.engine.scheduler import Scheduler
 from shoal.engine.session import EngineSession
@@ -65,8 +66,12 @@ class Engine:
         language: Language,
         clock: Clock | None = None,
         drafter: Drafter | None = None,
+        take: Take | None = None,
     ) -> None:
-        """With a `drafter` steps check its guesses; answers are the same without, if slower (see `engine.verify`)."""
+        """With a `drafter` steps check its guesses; answers are the same without, if slower (see `engine.verify`).
+
+        take  makes fingerprints of activations for requests that want a receipt; without it they are refused.
+        """
         scheduler = config.scheduler
         if (scheduler.num_blocks, scheduler.block_size) != (runner.num_blocks, runner.block_size):
             raise BadConfig("scheduler", f"expected the runner's {runner.num_blocks} blocks of {runner.block_size}")
@@ -77,7 +82,10 @@ class Engine:
         self._runner = runner
         self._worker = Worker(Scheduler(scheduler), runner, self._clock, drafter)
         budgets = Budgets(approximation_of(runner), scheduler.num_blocks, scheduler.block_size)
-        self._preparer = Preparer(config.model, language, self.limit, scheduler.max_running, runner.vocab_size, budgets)
+        witness = None if take is None else Witness(take, config.num_layers, runner.hidden_size)
+        self._preparer = Preparer(
+            config.model, language, self.limit, scheduler.max_running, runner.vocab_size, budgets, witness
+        )
         self._helpers = Helpers()
         self._compiler = Compiler(language)
         self._is_draining = False

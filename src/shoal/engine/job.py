@@ -6,16 +6,14 @@ that all choices share the prompt's blocks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence as List
 from dataclasses import dataclass, field, replace
-
-import numpy as np
 
 from shoal.core.chunk import Chunk, Usage
 from shoal.core.request import Request
 from shoal.engine.adapters import BASE, Adapter
 from shoal.engine.answer import Answer
 from shoal.engine.drafts.speculator import Speculator
+from shoal.engine.evidence import Recorder
 from shoal.engine.mailbox import Courier, Mailbox
 from shoal.engine.reading import Outputs, Reading
 from shoal.engine.sampler import SamplerState
@@ -40,6 +38,7 @@ class Choice:
     state: SamplerState
     answer: Answer
     seq: Sequence
+    recorder: Recorder | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -67,23 +66,27 @@ class Job:
         """Sample what follows the certain tokens of `seq`, and continue or end its choices. Tokens made."""
         before = self.num_tokens
         if self.active:
-            self._continue(self.active[seq], outputs.logits, outputs.best, desk)
+            self._continue(self.active[seq], outputs, desk)
         else:
+            last = outputs.last()
             for choice in self._branch(desk):
-                self._continue(choice, outputs.logits[-1:], outputs.best[-1:], desk)
+                self._continue(choice, last, desk)
         return self.num_tokens - before
 
-    def _continue(self, choice: Choice, logits: np.ndarray, best: List[int], desk: Desk) -> None:
+    def _continue(self, choice: Choice, outputs: Outputs, desk: Desk) -> None:
         """One token, and as many more as its draft had right: row 0 follows the last certain token."""
         seq = choice.seq
         num_certain = len(seq.tokens) - seq.num_drafted
-        for made, sampled in enumerate(verify(logits, seq.tokens[num_certain:], choice.state, best)):
+        drafted = seq.tokens[num_certain:]
+        for made, sampled in enumerate(verify(outputs.logits, drafted, choice.state, outputs.best)):
             self.num_tokens += 1
+            if choice.recorder is not None:
+                choice.recorder.see(outputs.taps[made], outputs.logits[made], sampled.token_id)
             chunk = choice.answer.push(sampled)
             if choice.answer.finish_reason is not None:
                 self._end(choice, desk, made + 1)
             if chunk is not None:
-                self._post(chunk, desk)
+                self._post(_with_evidence(chunk, choice), desk)
             if choice.answer.finish_reason is not None:
                 return
         if seq.num_drafted:
@@ -92,7 +95,7 @@ class Job:
 
     def only_echo(self, now: float) -> list[Chunk]:
         """The whole answer where no token is wanted: the prompt's text, for each choice."""
-        chunks = [choice.answer.prompt_echo(self.echo or "") for choice in self.choices]
+        chunks = [_with_evidence(choice.answer.prompt_echo(self.echo or ""), choice) for choice in self.choices]
         return [*chunks[:-1], replace(chunks[-1], usage=self._usage(now))]
 
     def _post(self, chunk: Chunk, desk: Desk) -> None:
@@ -130,3 +133,10 @@ class Job:
             ttft_s=(now if self.first_token_at is None else self.first_token_at) - self.submitted_at,
             duration_s=now - self.submitted_at,
         )
+
+
+def _with_evidence(chunk: Chunk, choice: Choice) -> Chunk:
+    """The last chunk of a choice carries what was recorded of it."""
+    if choice.recorder is None or chunk.finish_reason is None:
+        return chunk
+    return replace(chunk, evidence=choice.recorder.evidence())

@@ -8,6 +8,7 @@ from shoal.core.errors import ContextTooLong, InvalidRequest, LocalError, ModelN
 from shoal.core.request import Message, Request, Resume
 from shoal.engine.approximate.budgets import Budgets
 from shoal.engine.constraint import Matcher
+from shoal.engine.evidence import Recorder, Take
 from shoal.engine.job import Choice
 from shoal.engine.language import Language
 from shoal.engine.sampler import SamplerState
@@ -32,10 +33,22 @@ class Prepared:
 
 
 @dataclass(frozen=True, slots=True)
+class Witness:
+    """`take` makes fingerprints of rows of the residual stream after `layer`, `hidden_size` wide."""
+
+    take: Take
+    layer: int
+    hidden_size: int
+
+    def recorder(self, prompt: list[int], made: tuple[int, ...], seed: int) -> Recorder:
+        return Recorder(self.take, tuple(prompt), made, seed, self.hidden_size)
+
+
+@dataclass(frozen=True, slots=True)
 class Preparer:
     """limit: most tokens of a sequence. max_choices: of one request. vocab_size: rows of the runner's logits.
 
-    budgets: what a request may leave out.
+    budgets: what a request may leave out. witness: how activations are recorded where a receipt is asked for.
     """
 
     model: str
@@ -44,6 +57,7 @@ class Preparer:
     max_choices: int
     vocab_size: int
     budgets: Budgets
+    witness: Witness | None = None
 
     def prepare(self, request: Request, matcher: Matcher | None = None) -> Prepared:
         """InvalidRequest, ContextTooLong or ModelNotFound. Takes milliseconds to seconds (long prompts).
@@ -63,6 +77,10 @@ class Preparer:
         choices = self._choices(request, seq, prompt, max_tokens, matcher)
         if made and request.resume is not None:
             _replay(choices[0], made, request.resume)
+        if request.receipt and self.witness is not None:
+            seq.tap = self.witness.layer
+            for choice in choices:
+                choice.recorder = self.witness.recorder(prompt, made, choice.state.seed)
         echo = self.language.tokenizer.decode(prompt) if request.echo else None
         return Prepared(seq, choices, max_tokens, echo, len(made))
 
@@ -83,7 +101,7 @@ class Preparer:
             raise InvalidRequest(f"n: expected 1 .. {self.max_choices}, found {request.n}", "n")
         if abs(request.priority) > MAX_PRIORITY:
             raise InvalidRequest(f"priority: expected at most ±{MAX_PRIORITY}, found {request.priority}", "priority")
-        if request.receipt:
+        if request.receipt and self.witness is None:
             raise InvalidRequest("receipt: this engine signs nothing; ask a node that does", "receipt")
         if request.echo and request.sampling.logprobs is not None:
             raise InvalidRequest("echo: log-probabilities of a repeated prompt are not computed", "echo")

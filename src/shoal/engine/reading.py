@@ -25,6 +25,10 @@ class Outputs:
     taps: np.ndarray
     best: List[int] = ()
 
+    def last(self) -> Outputs:
+        """Of the last row alone."""
+        return Outputs(self.start + len(self.logits) - 1, self.logits[-1:], self.taps[-1:], self.best[-1:])
+
 
 Keep = Callable[[Outputs], np.ndarray]
 
