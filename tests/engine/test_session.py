@@ -267,3 +267,24 @@ def test_a_failing_runner_fails_the_call_and_drop_still_returns() -> None:
         await engine.stop()
 
     asyncio.run(main())
+
+
+def test_reading_gives_the_rows_that_hidden_and_append_give_and_extends_the_context() -> None:
+    async def test(engine: Engine, runner: FakeRunner) -> None:
+        session = await engine.session(priority=3)
+        await session.append([1, 2, 3, 4, 5])
+        wanted = await session.hidden(list(range(6, 20)), 1)
+        rows = await session.read(list(range(6, 20)), lambda out: np.concatenate([out.taps, out.logits], axis=1), 1)
+        assert session.num_tokens == 19
+        assert np.array_equal(rows[:, : wanted.shape[1]], wanted)
+        with pytest.raises(InvalidRequest, match="append at least one token"):
+            await session.append([])
+        assert np.array_equal(await session.append([20]), await fresh(engine, list(range(1, 21))))
+        with pytest.raises(InvalidRequest, match="expected a layer"):
+            await session.read([1], lambda out: out.taps, 9)
+        with pytest.raises(InvalidRequest, match="at least one token"):
+            await session.read([], lambda out: out.taps, 1)
+        await session.drop()
+        assert engine.stats().blocks_used == 0
+
+    serve(test)

@@ -162,11 +162,11 @@ class Engine:
                 await session.drop()
             return np.asarray(rows.mean(axis=0))
 
-    async def session(self, adapter: str | None = None) -> EngineSession:
-        """An empty session. ModelNotFound for an adapter that is not loaded."""
+    async def session(self, adapter: str | None = None, priority: int = 0) -> EngineSession:
+        """An empty session, whose calls run behind requests of a lower `priority`. ModelNotFound: no such adapter."""
         self._check_open()
         acquired: Adapter = await self._worker.call(partial(self._worker.adapters.acquire, adapter))
-        return EngineSession(self._worker, self._vocab_size, self.config.num_layers, self.limit, acquired)
+        return EngineSession(self._worker, self._vocab_size, self.config.num_layers, self.limit, acquired, priority)
 
     # ---- adapters ---------------------------------------------------------------------------------------
 

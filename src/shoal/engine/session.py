@@ -23,12 +23,15 @@ from shoal.engine.worker import Worker
 class EngineSession:
     """Calls are answered one after the other. Its adapter counts as used until `drop`."""
 
-    def __init__(self, worker: Worker, vocab_size: int, num_layers: int, limit: int, adapter: Adapter) -> None:
+    def __init__(
+        self, worker: Worker, vocab_size: int, num_layers: int, limit: int, adapter: Adapter, priority: int = 0
+    ) -> None:
         self._worker = worker
         self._vocab_size = vocab_size
         self._num_layers = num_layers
         self._limit = limit
         self._adapter = adapter
+        self._priority = priority
         self._seq: Sequence | None = None
         self._logprobs: np.ndarray | None = None
         self._is_dropped = False
@@ -43,13 +46,28 @@ class EngineSession:
         async with self._lock:
             self._check(tokens)
             if tokens:
-                self._logprobs = await self._extend(tokens)
+                self._logprobs = (await self._extend(tokens, keep_logprobs, 1))[-1]
             return self._known_logprobs().copy()
+
+    async def read(self, tokens: List[int], keep: Keep, layer: int) -> np.ndarray:
+        """Add tokens; what `keep` makes of their rows: logits, and the residual stream after `layer`.
+
+        `keep` is called in the engine's thread between two steps, so everybody waits for it. What follows the context
+        is not known afterwards: `append` of no tokens, and `score`, raise InvalidRequest until tokens are appended.
+        """
+        async with self._lock:
+            self._check(tokens)
+            self._check_layer(tokens, layer)
+            rows = await self._extend(tokens, keep, len(tokens), layer)
+            self._logprobs = None
+            return rows
 
     async def fork(self) -> EngineSession:
         async with self._lock:
             self._check(())
-            twin = EngineSession(self._worker, self._vocab_size, self._num_layers, self._limit, self._adapter)
+            twin = EngineSession(
+                self._worker, self._vocab_size, self._num_layers, self._limit, self._adapter, self._priority
+            )
             twin._seq = await self._worker.call(self._twin)
             twin._logprobs = self._logprobs
             return twin
@@ -70,10 +88,7 @@ class EngineSession:
         """See the seam. InvalidRequest for a layer the model does not have, or no tokens."""
         async with self._lock:
             self._check(tokens)
-            if not 0 <= layer <= self._num_layers:
-                raise InvalidRequest(f"expected a layer in 0 .. {self._num_layers}, found {layer}", "layer")
-            if not tokens:
-                raise InvalidRequest("expected at least one token, found none", "tokens")
+            self._check_layer(tokens, layer)
             return await self._aside(tokens, keep_taps, layer)
 
     async def drop(self) -> None:
@@ -85,22 +100,23 @@ class EngineSession:
 
     # ---- calls of the worker ----------------------------------------------------------------------------
 
-    async def _extend(self, tokens: List[int]) -> np.ndarray:
+    async def _extend(self, tokens: List[int], keep: Keep, num_rows: int, tap: int = -1) -> np.ndarray:
+        """What `keep` makes of the last `num_rows` rows."""
         before = self.num_tokens
         seq = self._seq if self._seq is not None else self._new(tokens)
-        reading = Reading(seq, keep_logprobs, Mailbox(), is_temporary=False, undo_to=before)
+        reading = Reading(seq, keep, Mailbox(), is_temporary=False, undo_to=before)
 
         def begin() -> None:
             if before:
                 self._worker.scheduler.append(seq, *tokens)
-                seq.outputs_from = len(seq.tokens) - 1
-            else:
+            seq.outputs_from, seq.tap = before + len(tokens) - num_rows, tap
+            if not before:
                 self._worker.scheduler.add(seq)
             self._worker.read(reading)
 
         rows = await self._await(begin, reading)
         self._seq = seq
-        return np.asarray(rows[-1])
+        return rows
 
     async def _aside(self, tokens: List[int], keep: Keep, tap: int) -> np.ndarray:
         """Run `tokens` after the context, on a fork; one kept row for each."""
@@ -156,12 +172,18 @@ class EngineSession:
 
     def _new(self, tokens: List[int]) -> Sequence:
         adapter = self._adapter
-        return Sequence(int_array(tokens), self._limit, adapter.namespace, adapter=adapter.slot)
+        return Sequence(int_array(tokens), self._limit, adapter.namespace, self._priority, adapter=adapter.slot)
 
     def _known_logprobs(self) -> np.ndarray:
         if self._logprobs is None:
             raise InvalidRequest("expected a context: append at least one token first", "tokens")
         return self._logprobs
+
+    def _check_layer(self, tokens: List[int], layer: int) -> None:
+        if not 0 <= layer <= self._num_layers:
+            raise InvalidRequest(f"expected a layer in 0 .. {self._num_layers}, found {layer}", "layer")
+        if not tokens:
+            raise InvalidRequest("expected at least one token, found none", "tokens")
 
     def _check(self, tokens: List[int]) -> None:
         if self._is_dropped:
