@@ -24,6 +24,9 @@ from pathlib import Path
 from shoal.core.errors import Unsupported
 
 SOURCES = Path(__file__).parent / "csrc"
+NAME = "shoal"
+"""The file in `SOURCES` that includes the others, without ".c"; the library is named after it."""
+
 BASE_FLAGS = ("-O3", "-std=gnu11", "-fPIC", "-shared", "-pthread", "-Wno-psabi", "-fno-math-errno")
 
 _AVX2 = ("-mavx2", "-mfma", "-mf16c")
@@ -38,6 +41,14 @@ ISAS: dict[str, tuple[frozenset[str], tuple[str, ...]]] = {
     "scalar": (frozenset(), ()),
 }
 """Instruction sets, best first: the CPU flags each needs and the compiler flags it is built with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Another library built the same way: the folder of its sources, and which of them includes the others."""
+
+    folder: Path
+    name: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +92,8 @@ def default_cache() -> Path:
     return Path.home() / ".cache" / "shoal" / "kernels"
 
 
-def library_path(isa: str | None = None, cache_dir: Path | None = None) -> Path:
-    """The library for `isa` (default: the best this CPU runs), built if need be.
+def library_path(isa: str | None = None, cache_dir: Path | None = None, unit: Unit | None = None) -> Path:
+    """The library for `isa` (default: the best this CPU runs), built if need be. unit: instead of the kernels.
 
     Raises Unsupported when the CPU lacks the instructions, there is no compiler, or it fails; the text has its output.
     """
@@ -93,10 +104,11 @@ def library_path(isa: str | None = None, cache_dir: Path | None = None) -> Path:
     if compiler is None:
         raise Unsupported("kernels: no C compiler found; install gcc or clang, or `pip install ziglang`")
     flags = (*BASE_FLAGS, *ISAS[isa][1], *_machine_flags(isa))
-    sources = {path.name: path.read_bytes() for path in sorted(SOURCES.iterdir())}
-    target = (cache_dir or default_cache()) / f"shoal-{isa}-{_key(compiler, flags, sources)}{_suffix()}"
+    unit = unit or Unit(SOURCES, NAME)
+    sources = {path.name: path.read_bytes() for path in sorted(unit.folder.iterdir()) if path.suffix in (".c", ".h")}
+    target = (cache_dir or default_cache()) / f"{unit.name}-{isa}-{_key(compiler, flags, sources)}{_suffix()}"
     if not target.exists():
-        _compile(compiler, flags, sources, target)
+        _compile((*compiler, *flags), unit.name, sources, target)
     return target
 
 
@@ -126,15 +138,15 @@ def _key(compiler: tuple[str, ...], flags: tuple[str, ...], sources: Mapping[str
     return state.hexdigest()[:16]
 
 
-def _compile(compiler: tuple[str, ...], flags: tuple[str, ...], sources: Mapping[str, bytes], target: Path) -> None:
+def _compile(compiler: tuple[str, ...], name: str, sources: Mapping[str, bytes], target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, partial = tempfile.mkstemp(suffix=target.suffix, dir=target.parent)
     os.close(handle)
     folder = tempfile.TemporaryDirectory(prefix="shoal-kernels-")
-    command = [*compiler, *flags, f"{folder.name}/shoal.c", "-o", partial, "-lm"]
+    command = [*compiler, f"{folder.name}/{name}.c", "-o", partial, "-lm"]
     try:
-        for name, text in sources.items():
-            Path(folder.name, name).write_bytes(text)
+        for file, text in sources.items():
+            Path(folder.name, file).write_bytes(text)
         done = subprocess.run(command, capture_output=True, text=True, timeout=300)  # noqa: S603
         if done.returncode != 0:
             raise Unsupported(f"kernels: {' '.join(command)} failed: {done.stderr.strip()[-2000:]}")

@@ -1,0 +1,4 @@
+// The library of the proof system's hot loops: one translation unit. Each file says what it holds.
+#include "field.h"
+#include "threads.h"
+#include "vector.c"
