@@ -21,7 +21,8 @@ from shoal.mesh.fakes import LocalMesh
 from shoal.mesh.peer_id import PeerId
 from shoal.models.catalogue import CATALOGUE
 from shoal.models.store import Record, Store
-from shoal.node.mesh_pull import Wanted, _plain, choose, wanted
+from shoal.node.mesh_pull import Wanted, _plain, wanted
+from shoal.node.mesh_search import Wish, choose
 from shoal.node.model_shelf import FIND, ModelFile, ModelShelf, find_bytes, found_bytes, parse_find, parse_found
 
 
@@ -31,10 +32,10 @@ def file(blob: int, sha256: str = "aa") -> ModelFile:
 
 def test_without_a_pinned_hash_the_file_most_peers_have_is_taken_with_one_only_that_file() -> None:
     answers = [(file(1),), (file(2),), (file(2), file(3, "bb"))]
-    assert choose(answers, Wanted("m", "", "mesh:m", None)) == file(2)
-    assert choose(answers, Wanted("m", "bb", "m", None)) == file(3, "bb")
-    assert choose(answers, Wanted("m", "cc", "m", None)) is None
-    assert choose([], Wanted("m", "", "mesh:m", None)) is None
+    assert choose(answers, Wish("m", "")) == file(2)
+    assert choose(answers, Wish("m", "bb")) == file(3, "bb")
+    assert choose(answers, Wish("m", "cc")) is None
+    assert choose([], Wish("m", "")) is None
 
 
 def test_a_catalogue_name_is_pinned_any_other_name_is_plain() -> None:

@@ -16,7 +16,13 @@ VIEW = MeshView(
     "swarm",
     "cone: 2 observers saw it; all is well",
     relays=("https://relay.test",),
-    transfers=(TransferView("a", 1, 5, 2), TransferView("b", 2, 5, 1)),
+    transfers=(
+        TransferView("a", 1, 5, 2),
+        TransferView("b", 2, 5, 1, "up", 9.0),
+        TransferView("c", 1, 1, 1, outcome="done"),
+    ),
+    transfers_ended={"down done": 1},
+    transferred_bytes={"up": 2},
     peers=(
         PeerView("them", "connected", "quic", "punched", rtt_s=0.02, bytes_sent=7, given=3),
         PeerView("gone", "gone"),
@@ -46,8 +52,11 @@ def test_the_view_and_its_metrics(ask: Ask, make_service: Callable[..., Any]) ->
         'shoal:route_asked_total{kind="peer",outcome="answered"} 4.0',
         'shoal:mesh_info{nat="cone",sharing="swarm"} 1.0',
         "shoal:mesh_relays 1.0",
-        "shoal:mesh_transfers 2.0",
-        "shoal:mesh_transfer_done_bytes 3.0",
-        "shoal:mesh_transfer_size_bytes 10.0",
+        'shoal:mesh_transfers{direction="down"} 1.0',
+        'shoal:mesh_transfer_done_bytes{direction="up"} 2.0',
+        'shoal:mesh_transfer_size_bytes{direction="down"} 5.0',
+        'shoal:mesh_transfer_bytes_per_second{direction="up"} 9.0',
+        'shoal:mesh_transfers_ended_total{direction="down",outcome="done"} 1.0',
+        'shoal:mesh_transferred_bytes_total{direction="up"} 2.0',
     ):
         assert line in text

@@ -119,12 +119,23 @@ class DecisionView:
 
 @dataclass(frozen=True, slots=True)
 class TransferView:
-    """A blob on its way here: bytes there, bytes in all, and from how many peers."""
+    """A blob on its way. `size_bytes` is 0 until it is known.
+
+    num_peers  that send it, or take it.
+    direction  down: it comes here; up: a peer takes it.
+    rate_bps   bytes a second lately.
+    peers      their ids, the first few.
+    outcome    nothing while it runs; then done, cancelled, stopped (a peer asks no more) or "failed: why".
+    """
 
     name: str
     done_bytes: int
     size_bytes: int
     num_peers: int
+    direction: str = "down"
+    rate_bps: float = 0.0
+    peers: tuple[str, ...] = ()
+    outcome: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +143,8 @@ class MeshView:
     """This node among its peers. `nat` in words; `sharing` says who is served here. Latest decisions last.
 
     asked  "peer answered", "local failed", ...: a provider's kind and how it ended -> how often since the start.
+    transfers_ended    "down done", "up stopped", ...: direction and outcome -> how often since the start.
+    transferred_bytes  direction -> bytes of blobs since the start.
     """
 
     id: str
@@ -143,6 +156,8 @@ class MeshView:
     decisions: tuple[DecisionView, ...] = ()
     transfers: tuple[TransferView, ...] = ()
     asked: Mapping[str, int] = field(default_factory=dict)
+    transfers_ended: Mapping[str, int] = field(default_factory=dict)
+    transferred_bytes: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,9 @@ class Store:
     def directory(self, name: str) -> Path:
         return self.root / "models" / check_name(name)
 
+    def staging_directory(self, name: str) -> Path:
+        return self.root / "staging" / check_name(name)
+
     def path(self, record: Record) -> Path:
         """Where the weights are: a GGUF file or a folder. BadWeights when they are gone or have another size."""
         path = self.directory(record.name) / record.file
@@ -112,7 +115,7 @@ class Store:
 
         `on_wait` is called once if somebody else holds the lock. What an interrupted holder left is still there.
         """
-        staging = self.root / "staging" / check_name(name)
+        staging = self.staging_directory(name)
         with _locked(self.root / "locks" / f"{check_name(name)}.lock", on_wait):
             staging.mkdir(parents=True, exist_ok=True)
             yield staging

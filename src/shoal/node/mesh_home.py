@@ -5,6 +5,7 @@ swarm.key      the secret of the private swarm this node began; made when it fir
 port           where peers found it last time
 ticket         what others join with, while this node runs
 peers          tickets of peers seen lately: where to begin next time
+control        port and token of the running node's door for its owner (`mesh_control`)
 lock           held (flock) by the node that runs with this home
 """
 
@@ -77,6 +78,19 @@ class MeshHome:
 
     def forget_ticket(self) -> None:
         (self._folder / "ticket").unlink(missing_ok=True)
+
+    def save_control(self, port: int, token: str) -> None:
+        self._write(self._folder / "control", f"{port} {token}")
+
+    def control(self) -> tuple[int, str] | None:
+        """Port and token of the node that runs, or of one that was killed."""
+        with contextlib.suppress(OSError, ValueError):
+            port, token = (self._folder / "control").read_text().split()
+            return int(port), token
+        return None
+
+    def forget_control(self) -> None:
+        (self._folder / "control").unlink(missing_ok=True)
 
     def save_peers(self, peers: list[Address], secret: bytes | None) -> None:
         if peers:

@@ -1,39 +1,34 @@
-"""`shoal models pull M --from-mesh`: a node that lives as long as the download, and puts what came into the store.
+"""`shoal models pull M --from-mesh`: what peers have is fetched, checked and put into the store.
 
-It joins by the tickets it is given, by that of the node running here, or with the peers of last time. While a node runs
-under this home's identity, it takes a fresh one: a peer id is in one place at a time.
+The node that runs with this home does the fetching (its console shows it), where it is in the mesh that is meant. Else
+a node is started that lives as long as the download and joins by the tickets it is given, or with the peers of last
+time; under a fresh identity while another runs here: a peer id is in one place at a time.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import shutil
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from shoal.core.clock import SystemClock
-from shoal.core.errors import BadConfig, BadWeights, ShoalError, Unavailable
+from shoal.core.errors import BadConfig, BadWeights
 from shoal.crypto.keys import PrivateKey
-from shoal.mesh.address import Address
-from shoal.mesh.calls import CallOptions
-from shoal.mesh.content import Fetcher, Ground, Job
-from shoal.mesh.peer_id import PeerId
+from shoal.mesh.content import Job, Transfers
 from shoal.mesh.ticket import parse_ticket
 from shoal.models.catalogue import check_name, find
 from shoal.models.describe import licence
 from shoal.models.digest import Progress, copy, offset
 from shoal.models.store import Record, Store
 from shoal.node.config import NodeConfig
+from shoal.node.mesh_control import hand_over
 from shoal.node.mesh_home import MeshHome
-from shoal.node.mesh_parts import Parts, Place, mesh_parts
-from shoal.node.model_shelf import FIND, ModelFile, blob_topic, find_bytes, name_topic, parse_found
-
-FIND_S = 15.0
-MAX_ASKED = 32
+from shoal.node.mesh_parts import Place, mesh_parts
+from shoal.node.mesh_search import Search, Wish, arriving, older
+from shoal.node.model_shelf import ModelFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +59,9 @@ def pull_from_mesh(config: NodeConfig, model: Wanted, name: str, is_forced: bool
             if present.source != model.source:
                 raise BadConfig("name", f"{name!r} is in the store, from {present.source}; choose --name or --force")
             return present
-        older = (store.directory(name) / present.file,) if present is not None and present.format == "gguf" else ()
-        arrived = staging / "weights"
-        found = asyncio.run(_fetch(config, model, Job(b"", arrived, name, older, _reporting(progress))))
+        arrived = arriving(store, name)
+        job = Job(b"", arrived, name, older(store, name), _reporting(progress))
+        found = asyncio.run(_fetch(config, model, job))
         return _commit(store, staging, model, name, arrived, found, progress)
 
 
@@ -92,9 +87,14 @@ def _commit(
 
 
 async def _fetch(config: NodeConfig, model: Wanted, job: Job) -> ModelFile:
+    """By the node that runs with this home, where it is in the mesh that is meant; else by one of our own."""
     clock, home = SystemClock(), MeshHome(config.home)
     running = home.ticket()
-    tickets = [parse_ticket(text, clock.wall()) for text in (*config.tickets, *([running] if running else []))]
+    tickets = [parse_ticket(text, clock.wall()) for text in config.tickets]
+    if running is not None and {parse_ticket(running, clock.wall()).secret} >= {ticket.secret for ticket in tickets}:
+        found = await hand_over(home, Wish(model.name, model.sha256), job, config.tickets)
+        if found is not None:
+            return found
     secrets = {ticket.secret for ticket in tickets}
     if len(secrets) > 1:
         raise BadConfig("tickets", "these tickets are of different swarms; ask one at a time")
@@ -106,66 +106,8 @@ async def _fetch(config: NodeConfig, model: Wanted, job: Job) -> ModelFile:
     relays = config.relays or tuple(dict.fromkeys(url for seed in seeds for url in seed.relays))[:4]
     async with mesh_parts(Place(key, config.mesh_host, 0, relays, secret), clock) as parts:
         parts.switchboard.start()
-        return await _Search(parts, tuple(dict.fromkeys(seeds))).fetch(model, job)
-
-
-@dataclass(frozen=True, slots=True)
-class _Search:
-    parts: Parts
-    seeds: tuple[Address, ...]
-
-    async def fetch(self, model: Wanted, job: Job) -> ModelFile:
-        for seed in self.seeds:
-            self.parts.switchboard.learn(seed, "ticket")
-        near = [seed.peer for seed in self.seeds]
-        answers = await self._ask(near, model)
-        if not answers:
-            with contextlib.suppress(ShoalError):
-                await self.parts.dht.bootstrap(self.seeds[:8])
-            answers = await self._ask(await self._listed(name_topic(model.name)), model)
-        chosen = choose(answers.values(), model)
-        if chosen is None:
-            raise Unavailable(f"no peer found shares {model.name!r}; is one started with --share?")
-        known = [peer for peer, files in answers.items() if any(file.blob == chosen.blob for file in files)]
-
-        async def providers(blob: bytes) -> Sequence[PeerId]:
-            return list(dict.fromkeys((*known, *await self._listed(blob_topic(blob)))))
-
-        fetcher = Fetcher(Ground(self.parts.rpc, self.parts.clock, providers))
-        await fetcher.fetch(Job(chosen.blob, job.path, job.name, job.older, job.on_bytes))
-        return chosen
-
-    async def _ask(self, peers: Iterable[PeerId], model: Wanted) -> dict[PeerId, tuple[ModelFile, ...]]:
-        """What each peer that answers has of a model; only those that have it."""
-        asked = [peer for peer in dict.fromkeys(peers) if peer != self.parts.me][:MAX_ASKED]
-        answers = await asyncio.gather(*(self._ask_one(peer, model) for peer in asked))
-        return {peer: files for peer, files in zip(asked, answers, strict=True) if files}
-
-    async def _ask_one(self, peer: PeerId, model: Wanted) -> tuple[ModelFile, ...]:
-        body = find_bytes(model.name, model.sha256)
-        try:
-            return parse_found(await self.parts.rpc.call(peer, FIND, body, CallOptions(timeout_s=FIND_S)))
-        except ShoalError:
-            return ()
-
-    async def _listed(self, topic: bytes) -> list[PeerId]:
-        """Peers that the directory names, with an address for each."""
-        found = list[PeerId]()
-        with contextlib.suppress(ShoalError):
-            for record in (await self.parts.dht.providers(topic))[:MAX_ASKED]:
-                if record.author == self.parts.me:
-                    continue
-                if (address := await self.parts.dht.resolve(record.author)) is not None:
-                    self.parts.switchboard.learn(address, "dht")
-                    found.append(record.author)
-        return found
-
-
-def choose(answers: Iterable[tuple[ModelFile, ...]], model: Wanted) -> ModelFile | None:
-    """The file with the pinned hash, or without one the file that most peers have."""
-    files = [file for some in answers for file in some if not model.sha256 or file.sha256 == model.sha256]
-    votes = Counter(file.blob for file in files)
-    return max(files, key=lambda file: (votes[file.blob], file.blob), default=None)
+        search = Search(parts, tuple(dict.fromkeys(seeds)), Transfers(clock))
+        return await search.fetch(Wish(model.name, model.sha256), job)
 
 
 def _plain(file: str, name: str) -> str:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from shoal.core.service import MeshView, PeerView
 from shoal.fleet.accounts import Accounts
 from shoal.fleet.neighbours import Neighbours
+from shoal.mesh.content import Transfers
 from shoal.mesh.gossip import Member
 from shoal.mesh.peer_id import PeerId
 from shoal.mesh.switchboard import PeerReport
@@ -33,6 +34,14 @@ def mesh_view(parts: Parts, accounts: Accounts, neighbours: Neighbours, sharing:
             for peer in list(peers)[:MAX_SHOWN]
         ),
     )
+
+
+def with_transfers(view: MeshView, transfers: Transfers) -> MeshView:
+    """What is on its way now, what ended lately, and how many did since the start."""
+    views = transfers.views()  # first: it also ends what has been quiet
+    ended = {f"{direction} {outcome}": count for (direction, outcome), count in transfers.ended.items()}
+    moved = {str(direction): count for direction, count in transfers.moved_bytes.items()}
+    return replace(view, transfers=views, transfers_ended=ended, transferred_bytes=moved)
 
 
 def peer_view(peer: PeerId, parts: Parts, accounts: Accounts, neighbours: Neighbours) -> PeerView:

@@ -20,6 +20,7 @@ from shoal.fleet.provider import Provider
 from shoal.fleet.sharing import Sharing
 from shoal.mesh.address import Address
 from shoal.mesh.calls import CallOptions, Incoming
+from shoal.mesh.content import Transfers
 from shoal.mesh.dht import topic_of
 from shoal.mesh.gossip import Load
 from shoal.mesh.nat.natpmp import default_gateway
@@ -27,10 +28,11 @@ from shoal.mesh.peer_id import TEXT_LENGTH, PeerId
 from shoal.mesh.ticket import Ticket, parse_ticket
 from shoal.node.config import NodeConfig
 from shoal.node.fleet import Fleet
+from shoal.node.mesh_control import Control
 from shoal.node.mesh_home import MeshHome
 from shoal.node.mesh_parts import Parts, Place, mesh_parts
 from shoal.node.mesh_store import MeshStore
-from shoal.node.mesh_view import mesh_view, peer_view
+from shoal.node.mesh_view import mesh_view, peer_view, with_transfers
 from shoal.node.model_shelf import ModelShelf
 
 _log = logging.getLogger(__name__)
@@ -43,7 +45,8 @@ PUBLISH_S = 1200.0
 """Records live two hours and are renewed by the directory itself; this is for adapters loaded since."""
 PINGS = 4
 UNSTEADY_QUEUE = 32
-"""So many requests seem to wait at a peer that is suspected or comes and goes: whoever is steadier is asked first."""
+"""So many requests seem to wait at a peer that is suspected, comes and goes, or has lost its link: whoever is steadier
+is asked first."""
 MAX_RELAYS = 4
 """Taken from tickets."""
 PING = "node.ping"
@@ -61,13 +64,14 @@ class Mesh:
     accounts: Accounts
     neighbours: Neighbours
     seeds: tuple[Address, ...]
+    transfers: Transfers
     sellers: Callable[[str], list[PeerId]] = lambda model: []
 
     def providers(self) -> Sequence[Provider]:
         return self.neighbours.providers()
 
     def view(self) -> MeshView:
-        return mesh_view(self.parts, self.accounts, self.neighbours, self.sharing)
+        return with_transfers(mesh_view(self.parts, self.accounts, self.neighbours, self.sharing), self.transfers)
 
     @property
     def sharing(self) -> str:
@@ -121,8 +125,7 @@ class Mesh:
 
     def _risen(self) -> list[PeerId]:
         """Peers that count as dead and have a link again: the network was away, and they should hear of it."""
-        linked = [report.peer for report in self.parts.switchboard.snapshot() if report.link is not None]
-        members = [self.parts.gossip.member(peer) for peer in linked]
+        members = [self.parts.gossip.member(peer) for peer in self.parts.switchboard.connected()]
         return [member.peer for member in members if member is not None and member.status == "dead"]
 
     async def _enter_dht(self) -> None:
@@ -209,7 +212,7 @@ async def meshing(config: NodeConfig, fleet: Fleet, clock: Clock) -> AsyncIterat
         accounts = Accounts(_limits(config))
         neighbours = Neighbours(parts.rpc, clock, accounts, lambda: _seen(parts), lambda: _rtts_s(parts))
         seeds = (*(address for ticket in tickets for address in ticket.bootstrap), *home.peers(secret, clock.wall()))
-        mesh = Mesh(config, clock, parts, accounts, neighbours, tuple(dict.fromkeys(seeds)))
+        mesh = Mesh(config, clock, parts, accounts, neighbours, tuple(dict.fromkeys(seeds)), Transfers(clock))
         _register(mesh, fleet, secret)
         shelf = ModelShelf(
             config.home,
@@ -217,6 +220,7 @@ async def meshing(config: NodeConfig, fleet: Fleet, clock: Clock) -> AsyncIterat
             parts.dht,
             lambda peer: accounts.is_served(peer, secret is not None),
             frozenset(config.share_models),
+            mesh.transfers,
         )
         shelf.register(parts.rpc)
         store = MeshStore(parts, config.home / "mesh", clock)
@@ -234,7 +238,7 @@ async def meshing(config: NodeConfig, fleet: Fleet, clock: Clock) -> AsyncIterat
             store.run(lambda: _served(fleet, accounts), config.share_price),
         ]
         loops += [parts.gossip.run(), parts.dht.run(), *([parts.lan.run()] if config.lan else [])]
-        async with _running(loops):
+        async with _running(loops), Control(config, parts, mesh.transfers, mesh.seeds).open(home):
             yield mesh
             await parts.gossip.leave()
             if parts.nat is not None:
@@ -324,7 +328,8 @@ def _seen(parts: Parts) -> list[Sighting]:
     for member in parts.gossip.members():
         if member.peer != parts.me and member.is_present:
             load = member.statement.load
-            waiting = load.queue + (0 if parts.gossip.is_usable(member.peer) else UNSTEADY_QUEUE)
+            is_steady = parts.gossip.is_usable(member.peer) and not parts.switchboard.is_doubtful(member.peer)
+            waiting = load.queue + (0 if is_steady else UNSTEADY_QUEUE)
             found.append(Sighting(member.peer, load.running, waiting, load.models))
     return found
 

@@ -23,7 +23,7 @@ from shoal.core.encoding import encode
 from shoal.core.errors import ShoalError
 from shoal.mesh import parse
 from shoal.mesh.calls import Answering, Incoming
-from shoal.mesh.content import Library, Manifest, Shared, manifest_of
+from shoal.mesh.content import Library, Manifest, Shared, Transfers, manifest_of
 from shoal.mesh.content.manifest import ID_BYTES, parse_manifest
 from shoal.mesh.dht import Dht, topic_of
 from shoal.mesh.peer_id import PeerId
@@ -90,11 +90,12 @@ class ModelShelf:
     dht: Dht
     may_read: Callable[[PeerId], bool]
     named: frozenset[str] = frozenset()
+    transfers: Transfers | None = None
     library: Library = field(init=False)
     _files: dict[str, ModelFile] = field(default_factory=dict)  # by the name in the store
 
     def __post_init__(self) -> None:
-        self.library = Library(self.clock, may_read=self.may_read)
+        self.library = Library(self.clock, may_read=self.may_read, transfers=self.transfers)
 
     def register(self, answering: Answering) -> None:
         self.library.register(answering)
@@ -123,7 +124,7 @@ class ModelShelf:
 
     async def _offer(self, record: Record, path: Path) -> None:
         manifest = await asyncio.to_thread(_manifest, self.home / "mesh" / "manifests", record.sha256, path)
-        self.library.share(Shared(path, manifest))
+        self.library.share(Shared(path, manifest, name=record.name))
         self._files[record.name] = ModelFile(
             record.name, manifest.id, manifest.size_bytes, record.sha256, path.name[:MAX_TEXT]
         )

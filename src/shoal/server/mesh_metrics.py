@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from shoal.core.service import MeshView, PeerView
+from shoal.core.service import MeshView, PeerView, TransferView
 
 MAX_PEERS = 256
 """Labelled one by one; a scrape stays small in a large mesh, and the totals cover all."""
@@ -54,12 +54,34 @@ class MeshCollector(Collector):
 
 
 def _place(view: MeshView) -> Iterator[Metric]:
-    """How this node stands in its mesh, and what is on its way to it. The kind of NAT is its first word."""
+    """How this node stands in its mesh, and what is on its way. The kind of NAT is its first word."""
     info = GaugeMetricFamily("shoal:mesh_info", "Who is served, and the kind of NAT.", labels=["sharing", "nat"])
     info.add_metric([view.sharing, view.nat.partition(":")[0] or "unknown"], 1)
     yield info
     yield GaugeMetricFamily("shoal:mesh_relays", "Relays this node can be reached through.", len(view.relays))
-    size, done = sum(item.size_bytes for item in view.transfers), sum(item.done_bytes for item in view.transfers)
-    yield GaugeMetricFamily("shoal:mesh_transfers", "Blobs on their way here.", len(view.transfers))
-    yield GaugeMetricFamily("shoal:mesh_transfer_size_bytes", "Their sizes, together.", size)
-    yield GaugeMetricFamily("shoal:mesh_transfer_done_bytes", "Of these bytes, those that are here.", done)
+    yield from _transfers(view)
+
+
+TRANSFERS: tuple[tuple[str, str, Callable[[TransferView], float]], ...] = (
+    ("shoal:mesh_transfers", "Blobs on their way, down (to here) or up (to peers).", lambda item: 1),
+    ("shoal:mesh_transfer_size_bytes", "Their sizes, together.", lambda item: item.size_bytes),
+    ("shoal:mesh_transfer_done_bytes", "Of these bytes, those that have gone over.", lambda item: item.done_bytes),
+    ("shoal:mesh_transfer_bytes_per_second", "How fast they move now, together.", lambda item: item.rate_bps),
+)
+
+
+def _transfers(view: MeshView) -> Iterator[Metric]:
+    running = [item for item in view.transfers if not item.outcome]
+    for name, text, value in TRANSFERS:
+        gauge = GaugeMetricFamily(name, text, labels=["direction"])
+        for direction in ("down", "up"):
+            gauge.add_metric([direction], sum(value(item) for item in running if item.direction == direction))
+        yield gauge
+    moved = CounterMetricFamily("shoal:mesh_transferred_bytes", "Bytes of blobs, ever.", labels=["direction"])
+    for direction, count in view.transferred_bytes.items():
+        moved.add_metric([direction], count)
+    yield moved
+    ended = CounterMetricFamily("shoal:mesh_transfers_ended", "How they ended.", labels=["direction", "outcome"])
+    for key, count in view.transfers_ended.items():
+        ended.add_metric(key.split(" ", 1), count)
+    yield ended

@@ -92,8 +92,11 @@ def test_five_seeders_share_the_work_while_one_dies_and_another_comes_late(blob_
         task = asyncio.ensure_future(fetcher.fetch(job))
         while len(progress) < 5:
             await swarm.tick()
-        (view,) = fetcher.transfers()
-        assert (view.name, view.size_bytes) == ("b", len(BLOB))
+        (view,) = fetcher.transfers.views()
+        assert (view.name, view.size_bytes, view.direction, view.outcome) == ("b", len(BLOB), "down", "")
+        assert 0 < view.done_bytes < len(BLOB)
+        assert view.rate_bps > 0
+        assert set(view.peers) <= {str(seeder.peer) for seeder in swarm.seeders}
         swarm.mesh.crash(swarm.seeders[0].peer)
         swarm.mesh.restore(swarm.seeders[4].peer)
         fetched: Fetched = await swarm.timed(task)  # type: ignore[arg-type]
@@ -101,7 +104,8 @@ def test_five_seeders_share_the_work_while_one_dies_and_another_comes_late(blob_
         assert fetched.fetched_bytes < len(BLOB) * 1.2
         assert progress == sorted(progress)
         assert all(library.given_bytes > 0 for library in swarm.libraries[:4])
-        assert fetcher.transfers() == ()
+        (over,) = fetcher.transfers.views()
+        assert (over.done_bytes, over.outcome, fetcher.transfers.ended) == (len(BLOB), "done", {("down", "done"): 1})
         assert not (tmp_path / "got.part").exists()
 
     run(scene())

@@ -44,7 +44,10 @@ VIEW = MeshView(
         DecisionView("r2", name("c"), "0.90 s", "failed: the peer went away", 12, 1_790_000_030.0),
         DecisionView("r2", name("b"), "1.10 s", "answered", 68, 1_790_000_031.0),
     ),
-    transfers=(TransferView("weights.gguf", 41_000_000, 82_000_000, 3),),
+    transfers=(
+        TransferView("weights.gguf", 41_000_000, 82_000_000, 3, rate_bps=2e6),
+        TransferView("given.gguf", 7, 7, 1, "up", peers=(name("b"),), outcome="done"),
+    ),
 )
 
 
@@ -146,9 +149,13 @@ def test_this_node_says_how_it_can_be_reached(mesh: Page) -> None:
 def test_a_blob_on_its_way_shows_how_far_it_is(mesh: Page, console: Any) -> None:
     bar = mesh.get_by_role("progressbar", name="weights.gguf")
     assert bar.evaluate("(bar) => bar.value / bar.max") == 0.5
-    expect(mesh.locator(".transfers")).to_contain_text("41.0 MB of 82.0 MB from 3 peers")
+    expect(mesh.locator(".transfers")).to_contain_text("41.0 MB of 82.0 MB from 3 peers, 2.0 MB/s")
+    shown = mesh.locator(".transfers li.over")
+    expect(shown).to_contain_text("7 B of 7 B to peer ")
+    expect(shown).to_contain_text(": done")
+    expect(shown.locator("progress")).to_have_count(0)
     console.mesh = replace(VIEW, transfers=())
-    expect(mesh.get_by_role("heading", name="Blobs on their way here")).to_be_hidden()
+    expect(mesh.get_by_role("heading", name="Blobs on their way")).to_be_hidden()
 
 
 def test_a_peer_has_a_page_with_everything_and_a_ping(mesh: Page, console: Any) -> None:

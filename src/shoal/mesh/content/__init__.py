@@ -4,7 +4,7 @@ chunker   cuts where the content says, so that a new version of a file keeps mos
 manifest  a blob's pieces and its id                       library   which blobs this node shares, and serving them
 schedule  who is asked for which piece next (pure)         score     how well a peer has done
 partial   a blob on its way to the disk                    messages  the wire, one parsing function a message
-fetch     `Fetcher`: all of it over a `Caller`
+fetch     `Fetcher`: all of it over a `Caller`             transfers what is on its way, for people to see
 
 What this does not protect against: peers see which blobs are asked for and shared; a blob's id says nothing about
 whether its content is what its name claims (the model store's SHA-256 does); peers that lie cost time, one piece each.
@@ -13,5 +13,6 @@ whether its content is what its name claims (the model store's SHA-256 does); pe
 from shoal.mesh.content.fetch import Fetcher, Ground, Job
 from shoal.mesh.content.library import Library, Shared
 from shoal.mesh.content.manifest import Manifest, manifest_of
+from shoal.mesh.content.transfers import Transfers
 
-__all__ = ["Fetcher", "Ground", "Job", "Library", "Manifest", "Shared", "manifest_of"]
+__all__ = ["Fetcher", "Ground", "Job", "Library", "Manifest", "Shared", "Transfers", "manifest_of"]

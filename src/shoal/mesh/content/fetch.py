@@ -11,13 +11,13 @@ from typing import Any
 
 from shoal.core.clock import Clock
 from shoal.core.errors import Overloaded, PeerFault, ShoalError, Unavailable
-from shoal.core.service import TransferView
 from shoal.mesh.calls import Caller, CallOptions
 from shoal.mesh.content import messages
 from shoal.mesh.content.library import Library, Shared
 from shoal.mesh.content.manifest import Manifest, parse_manifest
 from shoal.mesh.content.partial import Partial
 from shoal.mesh.content.schedule import Ask, Schedule
+from shoal.mesh.content.transfers import Transfer, Transfers
 from shoal.mesh.peer_id import PeerId
 
 _log = logging.getLogger(__name__)
@@ -33,12 +33,13 @@ Providers = Callable[[bytes], Awaitable[Sequence[PeerId]]]
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What fetching stands on. With a `library`, what has arrived is shared at once."""
+    """What fetching stands on. With a `library`, what has arrived is shared at once; `transfers` is told of all."""
 
     caller: Caller
     clock: Clock
     providers: Providers
     library: Library | None = None
+    transfers: Transfers | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +60,7 @@ class _Running:
     manifest: Manifest
     partial: Partial
     schedule: Schedule
+    transfer: Transfer
     calls: dict[asyncio.Task[None], Ask] = field(default_factory=dict)
     news: asyncio.Event = field(default_factory=asyncio.Event)  # somebody said what it has
     fetched_bytes: int = 0
@@ -76,31 +78,22 @@ class Fetched:
 class Fetcher:
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
-        self._running: list[_Running] = []
-
-    def transfers(self) -> tuple[TransferView, ...]:
-        return tuple(
-            TransferView(
-                run.job.name or run.job.blob.hex()[:16],
-                run.partial.done_bytes,
-                run.manifest.size_bytes,
-                len({ask.peer for ask in run.calls.values()}),
-            )
-            for run in self._running
-        )
+        self.transfers = ground.transfers or Transfers(ground.clock)
 
     async def fetch(self, job: Job) -> Fetched:
         """The blob at `job.path`, whole. Unavailable when nobody has the rest; what came stays for the next time."""
+        with self.transfers.fetching(job.name or job.blob.hex()[:16]) as transfer:
+            return await self._fetch(job, transfer)
+
+    async def _fetch(self, job: Job, transfer: Transfer) -> Fetched:
         manifest = await self._manifest(job.blob)
+        transfer.size_bytes = manifest.size_bytes
         partial = Partial(job.path, manifest)
         try:
             await asyncio.to_thread(partial.resume, job.older)
-            run = _Running(job, manifest, partial, Schedule(partial.missing))
-            self._running.append(run)
-            try:
-                await self._complete(run)
-            finally:
-                self._running.remove(run)
+            transfer.done_bytes = partial.done_bytes
+            run = _Running(job, manifest, partial, Schedule(partial.missing), transfer)
+            await self._complete(run)
             await asyncio.to_thread(partial.finish)
         finally:
             partial.close()
@@ -199,6 +192,8 @@ class Fetcher:
             run.partial.put(ask.piece, data)
         run.fetched_bytes += len(data)
         run.schedule.arrived(ask.peer, ask.piece, len(data), self._now())
+        self.transfers.came(run.transfer, ask.peer, len(data))
+        run.transfer.done_bytes = run.partial.done_bytes
         run.job.on_bytes(run.partial.done_bytes, run.manifest.size_bytes)
 
     async def _call(self, peer: PeerId, method: str, body: bytes) -> memoryview:

@@ -5,6 +5,7 @@ Each peer has a bucket of bytes a second; whoever wants more waits, and with too
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from shoal.core.errors import InvalidRequest, LocalError, Overloaded
 from shoal.mesh.calls import Answering, Body, Incoming
 from shoal.mesh.content import messages
 from shoal.mesh.content.manifest import Manifest
+from shoal.mesh.content.transfers import Transfers
 from shoal.mesh.peer_id import PeerId
 
 MAX_CALLS = 16
@@ -24,11 +26,15 @@ MAX_PEERS = 4096
 
 @dataclass(slots=True)
 class Shared:
-    """A file being served. `has` None: all pieces; else those that are there while it is on its way."""
+    """A file being served. `has` None: all pieces; else those that are there while it is on its way.
+
+    name  for people.
+    """
 
     path: Path
     manifest: Manifest
     has: set[int] | None = None
+    name: str = ""
 
     def pieces(self) -> set[int]:
         return set(range(len(self.manifest.sizes))) if self.has is None else self.has
@@ -49,6 +55,7 @@ class Library:
     bytes_per_s: float = 100e6
     may_read: Callable[[PeerId], bool] = lambda peer: True
     given_bytes: int = 0
+    transfers: Transfers | None = None
     _shared: dict[bytes, Shared] = field(default_factory=dict)
     _buckets: dict[PeerId, _Bucket] = field(default_factory=dict)
 
@@ -80,8 +87,12 @@ class Library:
             raise InvalidRequest(f"piece {piece} of {blob.hex()[:16]} is not here", "piece")
         size = shared.manifest.sizes[piece]
         await self._wait(incoming.peer, size)
+        data = await asyncio.to_thread(_read, shared.path, shared.manifest.offsets[piece], size)
         self.given_bytes += size
-        return _read(shared.path, shared.manifest.offsets[piece], size)
+        if self.transfers is not None:
+            name = shared.name or shared.path.name
+            self.transfers.gave(incoming.peer, blob, name, shared.manifest.size_bytes, size)
+        return data
 
     def _found(self, blob: bytes, peer: PeerId) -> Shared:
         shared = self._shared.get(blob) if self.may_read(peer) else None

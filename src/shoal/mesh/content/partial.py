@@ -5,8 +5,10 @@ What is there is found by hashing it, so a kill at any time costs no more than t
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from shoal.core.errors import LocalError
@@ -19,6 +21,8 @@ class Partial:
     def __init__(self, path: Path, manifest: Manifest) -> None:
         self.path = path.with_name(path.name + ".part")
         self.has = set[int]()
+        self.missing = set(range(len(manifest.sizes)))
+        self.done_bytes = 0
         self._target = path
         self._manifest = manifest
         try:
@@ -27,20 +31,12 @@ class Partial:
         except OSError as error:
             raise LocalError(f"{self.path} cannot be written: {error}") from error
 
-    @property
-    def missing(self) -> set[int]:
-        return set(range(len(self._manifest.sizes))) - self.has
-
-    @property
-    def done_bytes(self) -> int:
-        return sum(self._manifest.sizes[piece] for piece in self.has)
-
     def resume(self, older: Iterable[Path] = ()) -> None:
         """Find the pieces that are in the file already, and copy those that `older` files have."""
         end = os.fstat(self._descriptor).st_size
         for piece, (offset, size) in enumerate(zip(self._manifest.offsets, self._manifest.sizes, strict=True)):
             if offset + size <= end and self.is_right(piece, os.pread(self._descriptor, size, offset)):
-                self.has.add(piece)
+                self._note(piece)
         for path in older if self.missing else ():
             self._copy(path)
 
@@ -49,17 +45,31 @@ class Partial:
 
     def put(self, piece: int, data: bytes | memoryview) -> None:
         """A piece that `is_right`. LocalError where the disk does not take it."""
-        try:
-            os.pwrite(self._descriptor, data, self._manifest.offsets[piece])
-        except OSError as error:
-            raise LocalError(f"{self.path} cannot be written: {error}") from error
-        self.has.add(piece)
+        with self._writing():
+            written = os.pwrite(self._descriptor, data, self._manifest.offsets[piece])
+            if written != len(data):  # as a disk does that is nearly full
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._note(piece)
 
     def finish(self) -> None:
-        """On disk, then under its name."""
-        os.ftruncate(self._descriptor, self._manifest.size_bytes)
-        os.fsync(self._descriptor)
-        os.replace(self.path, self._target)
+        """On disk, then under its name. LocalError where the disk does not take it."""
+        with self._writing():
+            os.ftruncate(self._descriptor, self._manifest.size_bytes)
+            os.fsync(self._descriptor)
+            os.replace(self.path, self._target)
+
+    def _note(self, piece: int) -> None:
+        if piece in self.missing:
+            self.missing.remove(piece)
+            self.has.add(piece)
+            self.done_bytes += self._manifest.sizes[piece]
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise LocalError(f"{self.path} cannot be written: {error.strerror}; make room and try again") from error
 
     def close(self) -> None:
         os.close(self._descriptor)

@@ -37,14 +37,25 @@ function times(number) {
   return number === 1 ? "once" : `${number} times`;
 }
 
-/** @param {{name: string, done_bytes: number, size_bytes: number, num_peers: number}[]} transfers */
+/** Coming, going, and what ended in the last minute. @param {Record<string, any>[]} transfers as in core/service.py */
 export function transferList(transfers) {
-  const items = transfers.map(({ name, done_bytes: done, size_bytes: size, num_peers: peers }) => {
-    const text = `${bytes(done)} of ${bytes(size)} from ${peers} ${peers === 1 ? "peer" : "peers"}`;
-    const bar = el("progress", { max: Math.max(1, size), value: done, "aria-label": name });
-    return el("li", {}, el("p", { class: "blob", text: name }), bar, el("p", { class: "quiet", text }));
-  });
-  return el("ul", { class: "transfers" }, ...items);
+  return el("ul", { class: "transfers" }, ...transfers.map(transfer));
+}
+
+function transfer({ name, done_bytes: done, size_bytes: size, outcome, rate_bps: rate, ...other }) {
+  const what = size ? `${bytes(done)} of ${bytes(size)}` : "looking for it";
+  const speed = outcome || !rate ? "" : `, ${bytes(rate)}/s`;
+  const line = el("p", { class: "quiet" }, what, ...partners(other), speed, outcome ? `: ${outcome}` : "");
+  const bar = outcome ? null : el("progress", { max: Math.max(1, size), value: done, "aria-label": name });
+  return el("li", { class: outcome ? "over" : "" }, el("p", { class: "blob", text: name }), bar, line);
+}
+
+/** One peer by its name, several as a number. */
+function partners({ direction, num_peers: number, peers = [] }) {
+  if (!number) return [];
+  const word = direction === "up" ? " to " : " from ";
+  if (number > 1 || !peers.length) return [word, `${number} ${number === 1 ? "peer" : "peers"}`];
+  return [word, el("a", { href: `#mesh=${peers[0]}`, text: provider(peers[0]) })];
 }
 
 /** @param {MeshView} view of a node that is in a mesh */

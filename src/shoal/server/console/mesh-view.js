@@ -48,7 +48,7 @@ export class MeshPage {
     this.all = el("div", {}, this.empty, this.map.node, this.table.node,
       el("div", { class: "columns" }, this.#part("This node", this.about, "about"),
         this.#part("Who answered what", this.decisions, "decisions"),
-        this.#part("Blobs on their way here", this.transfers, "transfers")));
+        this.#part("Blobs on their way", this.transfers, "transfers")));
     this.all.hidden = this.peerPage.node.hidden = true;
     root.replaceChildren(this.title, this.old, this.all, this.peerPage.node);
     document.addEventListener("visibilitychange", () => this.#check());
