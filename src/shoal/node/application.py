@@ -8,6 +8,7 @@ import typer
 
 from shoal import __version__
 from shoal.node.commands import (
+    attest,
     bench,
     chat,
     config,
@@ -67,3 +68,4 @@ for command in (
     app.command()(command)
 app.add_typer(models.app, name="models")
 app.add_typer(draft.app, name="draft")
+app.add_typer(attest.app, name="attest")

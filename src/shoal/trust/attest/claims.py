@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from shoal.trust.verdict import Finding, Outcome, Verdict
+
 Platform = Literal["sgx", "tdx", "sev-snp", "nvidia"]
-Result = Literal["pass", "fail", "unsure"]
 
 REPORT_DATA_BYTES = 64
 
@@ -58,9 +59,15 @@ class AttestationVerdict:
     `reasons` are sentences for people: of a fail or unsure why, of a pass what was established.
     """
 
-    result: Result
+    result: Outcome
     reasons: tuple[str, ...]
     claims: Claims | None = field(default=None)
+
+    def as_tier(self) -> Verdict:
+        """The same as one of the tiers of checking; what it cost is nothing worth a number."""
+        measured = () if self.claims is None else self.claims.measurements.items()
+        findings = tuple(Finding(name, value.hex()) for name, value in measured)
+        return Verdict("attestation", self.result, "; ".join(self.reasons), findings)
 
 
 class Rejected(Exception):

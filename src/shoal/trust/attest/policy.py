@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from shoal.trust.attest.claims import AttestationVerdict, Claims, Platform
+from shoal.trust.attest.claims import REPORT_DATA_BYTES, AttestationVerdict, Claims, Platform
+
+NVIDIA_NONCE_BYTES = 32
 
 AMD_ROOTS = (
     "69d063b45344d26a2e94e1f4210de49ef555308287d4c174445c95639a540bcd",  # ARK-Milan
@@ -21,7 +23,8 @@ IDENTIFYING = {"sgx": ("mrenclave",), "tdx": ("mrtd", "rtmr1", "rtmr2"), "sev-sn
 class AttestationPolicy:
     """What the one who asks accepts.
 
-    report_data     exactly this (`binding.report_data`); None: not checked, and then the verdict is never a pass.
+    report_data     exactly this (`binding.report_data`; of NVIDIA's nonce its first 32 bytes); None: not checked, and then
+                    the verdict is never a pass.
     allowed         an entry is a map of measurement -> value; one entry must hold in full. Empty: never a pass.
     statuses        Intel's TCB words that are accepted.
     advisories      Intel's advisories that may be open although the status is accepted; None: any.
@@ -88,11 +91,16 @@ def _tcb(claims: Claims, policy: AttestationPolicy) -> tuple[str, ...]:
 
 def _bound(claims: Claims, policy: AttestationPolicy) -> tuple[str, ...]:
     reasons = []
-    if policy.report_data is not None and claims.report_data != policy.report_data:
+    if policy.report_data is not None and claims.report_data != policy.report_data[: _data_bytes(claims)]:
         reasons.append("report_data is not this model, node key and nonce: a replay, or made for somebody else")
     if policy.allowed and not any(_holds(entry, claims) for entry in policy.allowed):
         reasons.append(f"the measurements are on no entry of the allow-list ({_shown(claims)})")
     return tuple(reasons)
+
+
+def _data_bytes(claims: Claims) -> int:
+    """How much of `report_data` fits: NVIDIA's nonce is half as long."""
+    return NVIDIA_NONCE_BYTES if claims.platform == "nvidia" else REPORT_DATA_BYTES
 
 
 def _holds(entry: Mapping[str, bytes], claims: Claims) -> bool:
