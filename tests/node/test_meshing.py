@@ -25,21 +25,23 @@ def member(status: Status, queue: int = 0) -> Member:
     return Member(Statement(Address(peer), 1, load=Load(queue=queue)), status, 0.0)
 
 
-def parts(*members: Member, usable: tuple[Member, ...] = ()) -> Any:
+def parts(*members: Member, usable: tuple[Member, ...] = (), lost: tuple[Member, ...] = ()) -> Any:
     names = {one.peer for one in usable}
     gossip = SimpleNamespace(members=lambda: members, is_usable=lambda peer: peer in names)
-    switchboard = SimpleNamespace(snapshot=tuple)
+    gone = {one.peer for one in lost}
+    switchboard = SimpleNamespace(snapshot=tuple, is_doubtful=lambda peer: peer in gone)
     return SimpleNamespace(me=members[0].peer, gossip=gossip, switchboard=switchboard)
 
 
 def test_who_comes_and_goes_is_asked_last_and_who_went_is_not_asked() -> None:
     me, steady, shaky, suspect = member("alive"), member("alive", 1), member("alive", 2), member("suspect")
-    dead, left = member("dead"), member("left")
-    seen = _seen(parts(me, steady, shaky, suspect, dead, left, usable=(me, steady)))
+    dead, left, lost = member("dead"), member("left"), member("alive")
+    seen = _seen(parts(me, steady, shaky, suspect, dead, left, lost, usable=(me, steady, lost), lost=(lost,)))
     assert {sighting.peer: sighting.waiting for sighting in seen} == {
         steady.peer: 1,
         shaky.peer: 2 + UNSTEADY_QUEUE,
         suspect.peer: UNSTEADY_QUEUE,
+        lost.peer: UNSTEADY_QUEUE,
     }
 
 
@@ -93,6 +95,5 @@ def test_who_counts_as_dead_and_has_a_link_again_is_told() -> None:
     found = parts(me, dead, linked, alive, left)
     members = {one.peer: one for one in (me, dead, linked, alive, left)}
     found.gossip.member = members.get
-    reports = [SimpleNamespace(peer=one.peer, link=None if one is dead else object()) for one in members.values()]
-    found.switchboard.snapshot = lambda: reports
+    found.switchboard.connected = lambda: [one.peer for one in members.values() if one is not dead]
     assert Mesh._risen(cast(Mesh, SimpleNamespace(parts=found))) == [linked.peer]

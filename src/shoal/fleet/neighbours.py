@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -31,6 +32,8 @@ REFRESH_S = 60.0
 """An offer is asked for again so often, because speeds and prices change without a sign."""
 RETRY_S = 1.0
 """After a question without an answer; doubles to REFRESH_S."""
+UNLINKED_S = 0.25
+"""Round trip assumed of a peer without a link: it has to be connected to first."""
 MAX_MET = 8
 """Peers asked at once for a model that no neighbour serves."""
 MAX_NEIGHBOURS = 256
@@ -69,11 +72,12 @@ class Neighbours:
     known: dict[PeerId, Known] = field(default_factory=dict)
     _asking: dict[PeerId, asyncio.Task[None]] = field(default_factory=dict)
     _met: dict[PeerId, float] = field(default_factory=dict)
+    _ours: Counter[PeerId] = field(default_factory=Counter)
 
     def providers(self) -> list[Provider]:
         sightings, rtts_s = self._sightings(), self.rtts_s()
         return [
-            self._provider(peer, known.offer, sightings[peer], rtts_s.get(peer, 0.0))
+            self._provider(peer, known.offer, sightings[peer], rtts_s.get(peer, UNLINKED_S))
             for peer, known in self.known.items()
             if peer in sightings and known.offer.cards
         ]
@@ -139,23 +143,25 @@ class Neighbours:
 
     def _provider(self, peer: PeerId, offer: Offer, sighting: Sighting, rtt_s: float) -> Provider:
         remote = RemoteEngine(peer, self.caller, self.clock)
-        load = Load(
-            sighting.running, sighting.waiting, offer.seats, offer.prefill_tps, offer.stream_tps, offer.total_tps
-        )
+        running = max(sighting.running, self._ours[peer])  # what this node asked just now nobody has told yet
+        load = Load(running, sighting.waiting, offer.seats, offer.prefill_tps, offer.stream_tps, offer.total_tps)
         generate = self._credited(peer, remote.generate)
         return Provider(str(peer), "peer", generate, offer.cards, load, rtt_s, offer.price_usd_per_mtok)
 
     def _credited(self, peer: PeerId, generate: Generate) -> Generate:
-        """The same answers; their tokens are written to the peer's credit."""
+        """The same answers, counted while they run; their tokens are written to the peer's credit."""
 
         async def counted(request: Request) -> AsyncIterator[Chunk]:
             num_tokens = 0
+            self._ours[peer] += 1
             try:
                 async with closing(generate(request)) as chunks:
                     async for chunk in chunks:
                         yield chunk
                         num_tokens += len(chunk.token_ids)  # now: whoever took it has found it believable
             finally:
+                self._ours[peer] -= 1
+                self._ours += Counter()  # without those at zero
                 self.accounts.credit(peer, num_tokens, self.clock.monotonic())
 
         return counted

@@ -101,6 +101,8 @@ async def mesh_parts(place: Place, clock: Clock) -> AsyncIterator[Parts]:
             )
             introducer.answer(rpc)
             stack.push_async_callback(introducer.close)
+        gossip = Gossip(GossipGround(rpc, rpc, clock, place.key, switchboard.address, _learning(switchboard, "gossip")))
+        switchboard.on_lost = gossip.doubt
         yield Parts(
             place,
             clock,
@@ -108,7 +110,7 @@ async def mesh_parts(place: Place, clock: Clock) -> AsyncIterator[Parts]:
             tcp,
             switchboard,
             rpc,
-            Gossip(GossipGround(rpc, rpc, clock, place.key, switchboard.address, _learning(switchboard, "gossip"))),
+            gossip,
             Dht(DhtGround(rpc, rpc, clock, place.key, switchboard.address, _learning(switchboard, "dht"))),
             Lan(Surroundings(place.key, clock, lambda: _ports(quic, tcp), _found(switchboard), place.secret or b"")),
             nat,

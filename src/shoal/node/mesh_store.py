@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 from shoal.core.clock import Clock
@@ -40,7 +39,7 @@ class MeshStore:
         self._me = parts.me
         path = folder / f"store-{swarm[:16]}.sqlite"
         self._greeted: set[PeerId] = set()
-        self._connected: Callable[[], list[PeerId]] = partial(_connected, parts)
+        self._connected: Callable[[], list[PeerId]] = parts.switchboard.connected
         ground = Ground(parts.rpc, parts.rpc, clock, parts.place.key, self._connected, path)
         self._store = Store(ground, Namespace(f"shoal {swarm}"))
         self._registry = Registry(self._store, parts.me)
@@ -98,7 +97,3 @@ class MeshStore:
         while True:
             await self.greet()
             await self._clock.sleep(GREET_S)
-
-
-def _connected(parts: Parts) -> list[PeerId]:
-    return [report.peer for report in parts.switchboard.snapshot() if report.link is not None]

@@ -11,6 +11,7 @@ from shoal.mesh.peer_id import PeerId
 from shoal.mesh.switchboard import record as records
 from shoal.mesh.switchboard.book import AddressBook
 from shoal.mesh.switchboard.choice import Candidate, best
+from shoal.mesh.switchboard.dialing import in_order, is_near
 from shoal.mesh.switchboard.gate import Gate, Limits, site_of
 from shoal.mesh.switchboard.record import Record, Step
 
@@ -53,6 +54,29 @@ def test_only_the_chooser_prefers_what_it_measured_to_be_clearly_faster_and_neve
     assert best(candidates(LARGE, slow, fast, relay), SMALL).info == fast
     assert best(candidates(SMALL, slow, fast, relay), LARGE).info == slow
     assert best(candidates(LARGE, slow, replace(fast, rtt_s=0.15)), SMALL).info == slow
+
+
+@dataclass(frozen=True)
+class Named:
+    """A carrier as far as their order goes."""
+
+    name: str
+
+
+def test_tcp_goes_first_to_a_machine_near_by_only() -> None:
+    def near(theirs: str, *own: str) -> bool:
+        return is_near(Address(LARGE, tcp=tuple(theirs.split())), Address(SMALL, tcp=own))
+
+    assert near("192.168.1.7:1", "192.168.1.9:2", "127.0.0.1:2")
+    assert near("127.0.0.1:1", "127.0.0.1:2")
+    assert near("[fd00::1]:1", "[fd00::2]:2")
+    assert not near("192.168.2.7:1", "192.168.1.9:2")
+    assert not near("192.168.1.7:1 127.0.0.1:1", "10.0.0.9:2", "127.0.0.1:2")  # everybody has a loopback
+    assert not near("8.8.8.8:1", "8.8.8.9:1")
+    assert not near("nonsense", "127.0.0.1:2")
+    carriers = [Named("quic"), Named("tcp")]
+    assert [item.name for item in in_order(carriers, True)] == ["tcp", "quic"]  # type: ignore[arg-type]
+    assert in_order(carriers, False) == carriers  # type: ignore[arg-type]
 
 
 def test_the_wait_doubles_to_its_bound_and_news_ends_it() -> None:

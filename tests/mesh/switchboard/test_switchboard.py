@@ -135,6 +135,9 @@ def test_a_kept_peer_is_found_again_after_a_partition() -> None:
         one, two = world.board(1), world.board(2)
         one.learn(two.address(), "ticket")
         one.keep(two.me)
+        lost: list[PeerId] = []
+        one.on_lost = lost.append
+        assert not one.is_doubtful(two.me)
         await world.clock.sleep(3)
         assert one.snapshot()[0].phase == "connected"
         host = world.network._hosts["44.0.0.2"][0]
@@ -144,9 +147,12 @@ def test_a_kept_peer_is_found_again_after_a_partition() -> None:
         assert report.link is None
         assert report.last_end == "nothing heard for 15 s"
         assert report.failures >= 1
+        assert lost == [two.me]
+        assert one.is_doubtful(two.me)
         world.network.heal()
         await world.clock.sleep(80)
         assert one.snapshot()[0].phase == "connected"
+        assert not one.is_doubtful(two.me)
         await one.close()
         await two.close()
 

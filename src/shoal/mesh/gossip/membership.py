@@ -226,6 +226,13 @@ class Membership:
         helpers = self.roster.sample(self._random, self._settings.helpers, without)
         return [AskOthers(peer, tuple(helpers), self._settings.timeout_s * 2 * self.awareness.factor)]
 
+    def doubt(self, peer: PeerId, now: float) -> None:
+        """Something beside the probes says that `peer` may be gone: see for oneself, now, where it is watched."""
+        member = self.roster.get(peer)
+        if member is not None and member.is_present and peer in self._watched():
+            self._turns.append(peer)
+            self._next_probe = min(self._next_probe, now)
+
     def verdict(self, peer: PeerId, was_reached: bool, num_missing: int, now: float) -> None:
         """How asking others ended; `num_missing` of them did not answer at all, which may be this peer's own fault."""
         if num_missing:
@@ -289,9 +296,8 @@ class Membership:
         member = self.roster.get(claim.peer)
         if member is None or not member.is_present:
             return
-        if not member.accusations and claim.peer in self._watched():
-            self._turns.append(claim.peer)  # see for oneself, now
-            self._next_probe = min(self._next_probe, now)
+        if not member.accusations:
+            self.doubt(claim.peer, now)
         self._suspect(accused(member, claim), now)
         self._outbox.put(claim, is_urgent=len(member.accusations) < 3)
 

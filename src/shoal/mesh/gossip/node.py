@@ -94,6 +94,11 @@ class Gossip:
         self._membership.state(replace(self._membership.own, address=self._ground.address(), load=load), self._now())
         self._woken.set()
 
+    def doubt(self, peer: PeerId) -> None:
+        """The link to `peer` has ended: probe it now rather than in its turn, if it is one of those watched here."""
+        self._membership.doubt(peer, self._now())
+        self._woken.set()
+
     async def join(self, seeds: Iterable[PeerId]) -> int:
         """Learn the members from the first seed that answers, tell it of this peer; how many are present then."""
         for seed in seeds:

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from ipaddress import ip_address, ip_network
 
 from shoal.core.clock import Clock
 from shoal.core.errors import ShoalError, Unreachable
@@ -18,6 +19,9 @@ LOG = logging.getLogger(__name__)
 
 Found = Callable[[Link], None]
 
+NEAR_BITS = {4: 24, 6: 64}
+"""Of two addresses that count as one network."""
+
 
 @dataclass(slots=True)
 class _Dial:
@@ -26,6 +30,34 @@ class _Dial:
     found: Found
     steps: list[Step] = field(default_factory=list)
     has_direct: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+def is_near(address: Address, own: Address) -> bool:
+    """Whether both seem to be in one private network, or on one machine that listens to nobody else."""
+    return bool(_networks(address) & _networks(own))
+
+
+def in_order(carriers: Sequence[Carrier], is_near: bool) -> list[Carrier]:
+    """TCP first to a machine near by, else as given.
+
+    Near by it is up sooner, carries more, and says at once when a process at the other end has died; a QUIC link
+    learns that by silence only. Far away most peers are behind NATs, which only QUIC gets through.
+    """
+    return sorted(carriers, key=lambda carrier: carrier.name != "tcp") if is_near else list(carriers)
+
+
+def _networks(address: Address) -> set[str]:
+    """The private networks among its TCP endpoints; loopback, which everybody has, only where there is nothing else."""
+    private, loopback = set[str](), set[str]()
+    for hint in address.tcp:
+        try:
+            ip = ip_address(hint.rpartition(":")[0].strip("[]").partition("%")[0])
+        except ValueError:
+            continue
+        if ip.is_private:
+            network = str(ip_network((ip, NEAR_BITS[ip.version]), strict=False))
+            (loopback if ip.is_loopback else private).add(network)
+    return private or loopback
 
 
 async def dial_all(

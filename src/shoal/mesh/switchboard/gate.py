@@ -26,6 +26,7 @@ class Limits:
     surplus_s       a surplus link is closed when nothing went over it for that long.
     dial_timeout_s  for one dial over all carriers.
     stagger_s       between the starts of two carriers (RFC 8305 section 5).
+    near_stagger_s  the same to a machine near by, which answers or refuses at once unless it is very busy.
     upgrade_s       between two tries to replace a relayed link by a direct one.
     """
 
@@ -38,6 +39,7 @@ class Limits:
     surplus_s: float = 10.0
     dial_timeout_s: float = 15.0
     stagger_s: float = 0.25
+    near_stagger_s: float = 1.0
     upgrade_s: float = 60.0
 
 

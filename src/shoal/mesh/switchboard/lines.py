@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shoal.mesh.carrier import Link
+from shoal.mesh.carrier import Link, LinkInfo
 from shoal.mesh.peer_id import PeerId
 from shoal.mesh.switchboard.choice import Candidate, best
 
@@ -14,17 +14,21 @@ KEEP_ALIVE_BYTES = 1024
 
 @dataclass(eq=False, slots=True)
 class Line:
-    """A link. `active_at`: when more than pings went over it, monotonic; `rate`: bytes a second then."""
+    """A link. `active_at`: when more than pings went over it, monotonic; `rate`: bytes a second then.
+
+    info  as it was at most a second ago: asking a QUIC link takes 0.1 ms, and a node asks of all of them often.
+    """
 
     link: Link
     active_at: float
+    info: LinkInfo
     bytes_seen: int = 0
     sampled_at: float = 0.0
     rate: float | None = None
 
     def sample(self, now: float) -> None:
         """Look at the counters; called about once a second."""
-        info = self.link.info()
+        info = self.info = self.link.info()
         total = info.bytes_sent + info.bytes_received
         if total - self.bytes_seen > KEEP_ALIVE_BYTES and now > self.sampled_at:
             self.rate = (total - self.bytes_seen) / (now - self.sampled_at)
@@ -39,7 +43,7 @@ class Lines:
         self.count = 0
 
     def add(self, link: Link, now: float) -> Line:
-        line = Line(link, now, sampled_at=now)
+        line = Line(link, now, link.info(), sampled_at=now)
         self._by_peer.setdefault(link.peer, []).append(line)
         self.count += 1
         return line
@@ -62,7 +66,7 @@ class Lines:
             return None
         if len(lines) == 1:
             return lines[0]
-        chosen = best([Candidate(line.link, line.link.info()) for line in lines], self._me)
+        chosen = best([Candidate(line.link, line.info) for line in lines], self._me)
         return next(line for line in lines if line.link is chosen.link)
 
     def all(self) -> list[Line]:

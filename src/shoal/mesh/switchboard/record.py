@@ -33,12 +33,14 @@ class Step:
 class Record:
     """`steps`: what failed in the last dial; beside a link they say why it is not a better one.
 
-    `failures`: dials that failed since the last success. `retry_at`, `changed_at`: monotonic seconds."""
+    `failures`: dials that failed since the last success. `retry_at`, `changed_at`, `ended_at` (when the last link
+    ended): monotonic seconds."""
 
     phase: Phase = "idle"
     failures: int = 0
     retry_at: float = 0.0
     changed_at: float = 0.0
+    ended_at: float = 0.0
     dials: int = 0
     links: int = 0
     steps: tuple[Step, ...] = ()
@@ -93,7 +95,7 @@ def failed(record: Record, steps: tuple[Step, ...], now: float, dice: float) -> 
 def ended(record: Record, reason: str, now: float) -> Record:
     """The last link is gone."""
     phase: Phase = "dialing" if record.phase == "dialing" else "idle"
-    return replace(record, phase=phase, changed_at=now, last_end=reason)
+    return replace(record, phase=phase, changed_at=now, ended_at=now, last_end=reason)
 
 
 def renewed(record: Record) -> Record:

@@ -17,7 +17,7 @@ from shoal.mesh.peer_id import PeerId
 from shoal.mesh.switchboard import record as records
 from shoal.mesh.switchboard.book import AddressBook
 from shoal.mesh.switchboard.choice import is_chooser
-from shoal.mesh.switchboard.dialing import dial_all
+from shoal.mesh.switchboard.dialing import dial_all, in_order, is_near
 from shoal.mesh.switchboard.gate import Gate, Limits, site_of
 from shoal.mesh.switchboard.lines import Line, Lines
 from shoal.mesh.switchboard.record import PeerReport, Record, Step
@@ -25,12 +25,15 @@ from shoal.mesh.switchboard.record import PeerReport, Record, Step
 LOG = logging.getLogger(__name__)
 
 TICK_S = 1.0
+DOUBT_S = 30.0
+"""After the last link to a peer has ended: by then membership knows whether it lives."""
 MAX_RECORDS = 4096
 """Peers whose history is kept; those without a link are forgotten first."""
 
 
 class Switchboard:
-    """`on_link` is called with every new link, whoever dialled; `is_busy` says whether calls run over a link.
+    """`on_link` is called with every new link, whoever dialled, `on_lost` with a peer whose last link has ended;
+    `is_busy` says whether calls run over a link.
 
     `start` begins accepting; `close` ends all links, not the carriers, which belong to who made them.
     """
@@ -39,6 +42,7 @@ class Switchboard:
         self.me = me
         self.book = AddressBook()
         self.on_link: Callable[[Link], None] = lambda link: None
+        self.on_lost: Callable[[PeerId], None] = lambda peer: None
         self.is_busy: Callable[[Link], bool] = lambda link: False
         self._carriers = tuple(carriers)
         self._clock = clock
@@ -103,6 +107,17 @@ class Switchboard:
             merged = merged.merged(carrier.address())
         return merged
 
+    def connected(self) -> list[PeerId]:
+        """Peers with a link."""
+        return self._lines.peers()
+
+    def is_doubtful(self, peer: PeerId) -> bool:
+        """Whether there is no link to a peer that had one a moment ago, or that cannot be reached."""
+        record = self._records.get(peer)
+        if record is None or self._lines.of(peer):
+            return False
+        return record.failures > 0 or (record.links > 0 and self._clock.monotonic() - record.ended_at < DOUBT_S)
+
     def snapshot(self) -> tuple[PeerReport, ...]:
         """Every peer with a link or a history, connected ones first."""
         peers = dict.fromkeys((*self._lines.peers(), *self._kept, *self._records))
@@ -154,7 +169,7 @@ class Switchboard:
         return min(len(lines), most - 1)
 
     def _infos(self) -> Iterator[LinkInfo]:
-        return (line.link.info() for line in self._lines.all())
+        return (line.info for line in self._lines.all())
 
     async def _tidy(self) -> None:
         while True:
@@ -183,7 +198,7 @@ class Switchboard:
                 self._spawn(_close(line.link, "another link to the same peer is used"))
             elif line is used and quiet_s >= self._limits.idle_s and peer not in self._kept:
                 self._spawn(_close(line.link, f"idle for {self._limits.idle_s:g} s"))
-        if used is not None and used.link.info().path == "relayed":
+        if used is not None and used.info.path == "relayed":
             since = self._upgraded.setdefault(peer, now)
             if now - since >= self._limits.upgrade_s:
                 self._upgraded[peer] = now
@@ -226,8 +241,10 @@ class Switchboard:
                 peer, (Step("no address is known: wait for discovery, or join with a ticket that names it", 0.0),)
             )
             return
-        carriers = [carrier for carrier in self._carriers if _speaks(carrier, address)]
-        steps = await dial_all(carriers, address, self._limits, self._clock, self._dialed)
+        near = is_near(address, self.address())
+        limits = replace(self._limits, stagger_s=self._limits.near_stagger_s) if near else self._limits
+        carriers = in_order([carrier for carrier in self._carriers if _speaks(carrier, address)], near)
+        steps = await dial_all(carriers, address, limits, self._clock, self._dialed)
         if not carriers:
             names = ", ".join(carrier.name for carrier in self._carriers) or "none"
             steps = (Step(f"the peer has no endpoint for a carrier of this node ({names})", 0.0),)
@@ -268,6 +285,8 @@ class Switchboard:
         if not self._lines.of(peer):
             self._upgraded.pop(peer, None)
             self._records[peer] = records.ended(self._record(peer), reason, self._clock.monotonic())
+            if not self._is_closed:
+                self.on_lost(peer)
 
     def _record(self, peer: PeerId) -> Record:
         return self._records.get(peer) or Record()
@@ -286,7 +305,7 @@ class Switchboard:
         return PeerReport(
             peer=peer,
             phase="connected" if used else record.phase,
-            link=used.link.info() if used else None,
+            link=used.info if used else None,
             others=max(len(self._lines.of(peer)) - 1, 0),
             throughput=used.rate if used else None,
             is_kept=peer in self._kept,
