@@ -67,13 +67,12 @@ async def machine(checkpoint: Checkpoint, arithmetic: Arithmetic) -> AsyncIterat
     runner = arithmetic.runner(checkpoint)
     scheduler = SchedulerConfig(block_size=16, num_blocks=BLOCKS, max_running=32, prefix_cache=True)
     config = EngineConfig("m", checkpoint.config.context_length, checkpoint.config.num_layers, scheduler)
-    engine = Engine(config, runner, Language(tokenizer, template), take=fingerprint)
+    language = Language(tokenizer, template)
+    engine = Engine(config, runner, language, take=fingerprint)
     state: Callable[[Question], Any] = partial(sampler_state, tokenizer.vocab_size, tokenizer.eos_ids)
+    identity, session = arithmetic.identity(checkpoint), partial(engine.session, None, 9)
     try:
-        yield Machine(
-            engine,
-            Rerunner(arithmetic.identity(checkpoint), config.num_layers, partial(engine.session, None, 9), state),
-        )
+        yield Machine(engine, Rerunner(identity, config.num_layers, session, language.prompt, state))
     finally:
         await engine.stop()
 

@@ -19,7 +19,7 @@ FRAMES = (
     "Summarise in two sentences why {} mattered for {}.",
 )
 TOPICS = (
-    "volcanoes", "binary search", "the French revolution", "bees", "inflation", "black holes", "chess", "sourdough bread",
+    "volcanoes", "binary search", "the French revolution", "bees", "inflation", "black holes", "chess", "bread",
     "the moon", "public transport", "jazz", "antibiotics", "glaciers", "origami", "prime numbers", "the printing press",
     "coral reefs", "solar panels", "marathon running", "Shakespeare", "photosynthesis", "the stock market", "bridges",
     "sleep", "tea", "electric cars", "dinosaurs", "the Silk Road", "vaccines", "haiku", "databases", "wolves",
@@ -29,7 +29,7 @@ SYSTEMS = ("", "You are a helpful assistant.", "Answer briefly and precisely, as
 
 def requests(count: int, seed: int, max_tokens: int) -> list[Request]:
     """Chat requests, a third greedy, the rest sampled at 0.7 with a nucleus or at 1.0 plainly."""
-    draw = random.Random(seed)  # noqa: S311  a workload, not a secret
+    draw = random.Random(seed)
     return [_request(number, draw, max_tokens) for number in range(count)]
 
 

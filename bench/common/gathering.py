@@ -10,8 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from common.answerers import Arithmetic, Machine, cheating_models, machine
 
+from common.answerers import Arithmetic, Machine, cheating_models, machine
 from shoal.core.receipt import Evidence
 from shoal.core.request import Request
 from shoal.models.checkpoint import Checkpoint

@@ -59,6 +59,7 @@ class Rerunner:
 
     identity  of the model, and of the arithmetic it is run in.
     session   an empty one, at a priority behind every request.
+    prompt    token ids of a request, template and all.
     state     the sampler's, fresh, for a question; InvalidRequest where its request is none.
     pause     awaited between two pieces of work: returns when nobody's request is kept waiting.
     """
@@ -66,6 +67,7 @@ class Rerunner:
     identity: ModelIdentity
     num_layers: int
     session: Callable[[], Awaitable[Readable]]
+    prompt: Callable[[Request], Sequence[int]]
     state: Callable[[Question], SamplerState]
     pause: Callable[[], Awaitable[None]] = lambda: asyncio.sleep(0)
 
