@@ -35,6 +35,9 @@ MAX_AT_ONCE = 64
 MAX_ASKS = 8
 """Probes made for others at once."""
 
+FAREWELL_S = 0.5
+"""For goodbyes: a neighbour that does not answer by then finds out by itself."""
+
 MAX_PAGES = 200
 """Syncs of 512 claims when joining: a hundred thousand members."""
 
@@ -113,8 +116,16 @@ class Gossip:
         return len(self._membership.roster)
 
     async def leave(self) -> None:
-        """Say goodbye; call before the links are closed."""
-        await asyncio.gather(*(self._do(action) for action in self._membership.leave(self._now())))
+        """Say goodbye, to whoever hears it within FAREWELL_S; call before the links are closed."""
+        told = [asyncio.ensure_future(self._do(action)) for action in self._membership.leave(self._now())]
+        timer = asyncio.ensure_future(self._ground.clock.sleep(FAREWELL_S))
+        everybody = asyncio.gather(*told)
+        try:
+            await asyncio.wait((everybody, timer), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (timer, *told):
+                task.cancel()
+            await asyncio.gather(timer, *told, return_exceptions=True)
 
     async def run(self) -> None:
         """Until cancelled; then so is all that was under way."""

@@ -6,6 +6,7 @@ What this does not protect against: see the package's docstring.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -28,6 +29,8 @@ MAX_HANDSHAKES = 64
 """Handshakes in progress; beyond it newcomers are refused, beyond a quarter they must prove their address first."""
 
 HANDSHAKE_S = 10.0
+PARTING_S = 0.3
+"""For the library to tell peers that their connections end; a dial to one that is gone would hold it for 3 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,7 +235,9 @@ class QuicCarrier:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
         await asyncio.gather(*(link.close("the node is stopping") for link in list(self._links)))
-        await self._endpoint.close()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._endpoint.close(), PARTING_S)
+        self._listening.cancel()
         await asyncio.gather(self._listening, *self._handshakes, return_exceptions=True)
 
 
