@@ -31,6 +31,7 @@ class Rows(Protocol):
     output_rows: np.ndarray
     tap_layer: int
     rope_positions: np.ndarray | None
+    inputs: np.ndarray | None
 
 
 KvType = Literal["f32", "f16", "int8"]
@@ -161,6 +162,8 @@ class Executor:
         """One step; the result's rows (output_rows, columns) in float32, valid until the next step."""
         self._reserve(len(rows.tokens), len(rows.output_rows))
         self._fill(rows)
+        if self._lowered.given >= 0:
+            self._give(rows)
         self._library.c.shoal_run(self._pool.handle, ctypes.byref(self._program))
         outputs = self._ranked = len(rows.output_rows)
         self._tapped = outputs if rows.tap_layer >= 0 else 0
@@ -291,6 +294,14 @@ class Executor:
         struct.rows, struct.seqs, struct.outputs = len(rows.tokens), len(rows.context_lens), len(rows.output_rows)
         struct.max_blocks, struct.tap_layer = rows.block_tables.shape[1], rows.tap_layer
         self._fill_partials()
+
+    def _give(self, rows: Rows) -> None:
+        """Put the step's `inputs` where the program looks for the value that nothing in it writes."""
+        width = self._lowered.columns[self._lowered.given]
+        if rows.inputs is None or rows.inputs.shape != (len(rows.tokens), width):
+            found = None if rows.inputs is None else rows.inputs.shape
+            raise ValueError(f"expected inputs of shape {(len(rows.tokens), width)}, found {found}")
+        self._buffers[self._lowered.given][: rows.inputs.size] = rows.inputs.reshape(-1)
 
     def _fill_partials(self) -> None:
         """Room for the sums of each segment of keys, where a step of few rows may share segments out."""

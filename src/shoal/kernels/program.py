@@ -81,10 +81,14 @@ class Node:
 
 @dataclass(slots=True)
 class Recorder:
-    """Nodes in program order; `columns[v]` elements per row of value v."""
+    """Nodes in program order; `columns[v]` elements per row of value v.
+
+    given  a value that no node writes: whoever runs the program fills it before each step. -1: there is none.
+    """
 
     nodes: list[Node] = field(default_factory=list)
     columns: list[int] = field(default_factory=list)
+    given: int = -1
 
     def value(self, columns: int) -> int:
         self.columns.append(columns)
@@ -99,22 +103,25 @@ class Lowered:
     """Records ready to run. `columns[b]` elements per row of buffer b; `result` the buffer of the result.
 
     narrow  buffers that ever hold output rows only: the others need room for every row of a step.
+    given   buffer that is filled from outside before each step, or -1.
     """
 
     ops: Sequence[Op]
     columns: tuple[int, ...]
     result: int
     narrow: frozenset[int] = frozenset()
+    given: int = -1
 
 
 def lower(recorder: Recorder, result: int) -> Lowered:
     """Records computing `result`, which keeps its buffer to the end."""
     nodes, alias = _fold_additions(recorder.nodes)
     nodes = _place_quantization(nodes)
-    slots, columns = _assign_buffers(nodes, alias, recorder.columns, result)
+    slots, columns = _assign_buffers(nodes, alias, recorder, result)
     wide = {slots[value] for node in nodes for value in node.writes if not node.on_outputs}
-    narrow = frozenset(range(len(columns))) - wide
-    return Lowered([_record(node, slots) for node in nodes], tuple(columns), slots[result], narrow)
+    given = slots.get(recorder.given, -1)
+    narrow = frozenset(range(len(columns))) - wide - {given}
+    return Lowered([_record(node, slots) for node in nodes], tuple(columns), slots[result], narrow, given)
 
 
 def _last_uses(nodes: Sequence[Node]) -> dict[int, int]:
@@ -167,9 +174,10 @@ def _place_quantization(nodes: Sequence[Node]) -> list[Node]:
 
 
 def _assign_buffers(
-    nodes: Sequence[Node], alias: dict[int, int], columns: Sequence[int], result: int
+    nodes: Sequence[Node], alias: dict[int, int], recorder: Recorder, result: int
 ) -> tuple[dict[int, int], list[int]]:
     """Linear scan: a buffer is free again after the last use of every value that lived in it."""
+    columns, given = recorder.columns, recorder.given
 
     def home(value: int) -> int:
         while value in alias:
@@ -183,8 +191,8 @@ def _assign_buffers(
         if node.code in (Code.GATHER, Code.TAP):  # reads other rows than it writes: nothing later may reuse its input
             last[home(node.reads[0])] = len(nodes)
     last[home(result)] = len(nodes)
-    slots: dict[int, int] = {}
-    widths: list[int] = []
+    slots: dict[int, int] = {given: 0} if given >= 0 else {}
+    widths: list[int] = [columns[given]] if given >= 0 else []
     free: list[int] = []
     for index, node in enumerate(nodes):
         for value in node.writes:

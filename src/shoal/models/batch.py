@@ -26,6 +26,8 @@ class Batch:
     tap_layer     residual stream after this layer is wanted at `output_rows` (0: embeddings), or -1.
     rope_positions (rows,) the token's place in the text where dropped keys make it more than `positions`, its place in
                   the cache; None: the same.
+    inputs        (rows, hidden) float32: the residual stream, for a part of a network that begins behind a layer
+                  (`models.part`), which looks at no token; None for a whole one.
     """
 
     tokens: np.ndarray
@@ -38,6 +40,7 @@ class Batch:
     output_rows: np.ndarray = field(default_factory=_no_rows)
     tap_layer: int = -1
     rope_positions: np.ndarray | None = None
+    inputs: np.ndarray | None = None
 
     @property
     def num_rows(self) -> int:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from shoal.models.config import ModelConfig
+from shoal.models.config import ModelConfig, Part
 from shoal.models.fields import Fields
 from shoal.models.gguf import GgufFile, read_gguf
 from shoal.models.gguf_config import gguf_config
@@ -44,6 +44,7 @@ class Checkpoint:
     files         the weight files; size_bytes is the sum of their sizes.
     quantization  short label: "Q4_1", "Q4_K_M", "BF16".
     chat_template Jinja source, or None where the model has none.
+    part          which layers of a larger network these are; None: a whole model.
     """
 
     config: ModelConfig
@@ -55,6 +56,7 @@ class Checkpoint:
     quantization: str
     tokenizer: TokenizerSource
     chat_template: str | None
+    part: Part | None = None
 
 
 def open_checkpoint(path: str | Path) -> Checkpoint:

@@ -33,6 +33,19 @@ class Rope:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """Layers [first, last) of a network, with its embedding in front or its head behind, or neither.
+
+    Without the embedding its input is the residual stream; without the head its output is.
+    """
+
+    first: int
+    last: int
+    has_embedding: bool = False
+    has_head: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ModelConfig:
     """Dimensions are counts of elements. Per-layer tuples have `num_layers` entries.
 

@@ -86,10 +86,18 @@ class NativeOps:
     def tap(self, layer: int, x: int) -> None:
         self.recorder.add(Node(Code.TAP, (x,), (), self._columns(x), on_outputs=True, layer=layer))
 
-    def logits(self, x: int, weight: str, softcap: float = 0.0) -> int:
+    def given(self, width: int) -> int:
+        """A value that is filled from outside before each step: `Batch.inputs`."""
+        self.recorder.given = self.recorder.value(width)
+        return self.recorder.given
+
+    def gathered(self, x: int) -> int:
+        """The batch's output rows of x."""
         width = self._columns(x)
-        rows = self._one(Node(Code.GATHER, (x,), (), width, on_outputs=True), width)
-        (out,) = self._products(rows, [weight], [None], on_outputs=True)
+        return self._one(Node(Code.GATHER, (x,), (), width, on_outputs=True), width)
+
+    def logits(self, x: int, weight: str, softcap: float = 0.0) -> int:
+        (out,) = self._products(self.gathered(x), [weight], [None], on_outputs=True)
         if softcap:
             columns = self._columns(out)
             out = self._one(Node(Code.SOFTCAP, (out,), (), columns, on_outputs=True, f=softcap), columns)

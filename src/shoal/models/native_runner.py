@@ -15,11 +15,11 @@ from shoal.kernels.executor import KV_TYPES, CacheShape, Executor, ExpertShape, 
 from shoal.kernels.program import lower
 from shoal.models.batch import Batch
 from shoal.models.config import ModelConfig
-from shoal.models.families import family_forward
 from shoal.models.lora import Adapter, read_adapter
 from shoal.models.native_approximation import NativeApproximation
 from shoal.models.native_ops import NativeOps
 from shoal.models.native_weights import NativeWeights
+from shoal.models.part import speak
 
 if TYPE_CHECKING:
     from shoal.models.checkpoint import Checkpoint
@@ -60,7 +60,7 @@ class NativeRunner:
         check_dimensions(config, library.lanes)
         self._weights = NativeWeights(checkpoint.weights, library, threads or default_threads())
         ops = NativeOps(config, self._weights, min(config.context_length, num_blocks * block_size))
-        lowered = lower(ops.recorder, family_forward(config)(ops, config))
+        lowered = lower(ops.recorder, speak(ops, checkpoint))
         self._weights.finish()
         self._tables, self._targets = ops.tables, ops.targets
         self._executor = Executor(

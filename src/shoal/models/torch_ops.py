@@ -125,6 +125,17 @@ class TorchOps:
         if layer == self.step.batch.tap_layer:
             self.tapped = x[self.step.output_rows].to(torch.float32)
 
+    def given(self, width: int) -> torch.Tensor:
+        """`Batch.inputs`, on the device."""
+        inputs = self.step.batch.inputs
+        if inputs is None or inputs.shape[1:] != (width,):
+            raise ValueError(f"expected inputs {width} wide, found {None if inputs is None else inputs.shape}")
+        return torch.from_numpy(inputs).to(self.step.tokens.device, self.weights.dtype)
+
+    def gathered(self, x: torch.Tensor) -> torch.Tensor:
+        """The batch's output rows of x, in float32."""
+        return x[self.step.output_rows].to(torch.float32)
+
     def logits(self, x: torch.Tensor, weight: str, softcap: float = 0.0) -> torch.Tensor:
         out = self.weights.matmul(x[self.step.output_rows], weight).to(torch.float32)
         return softcap * torch.tanh(out / softcap) if softcap else out

@@ -15,8 +15,8 @@ import torch
 
 from shoal.core.errors import BadConfig, BadWeights, LocalError, Unsupported
 from shoal.models.batch import Batch
-from shoal.models.families import family_forward
 from shoal.models.lora import Adapter, read_adapter
+from shoal.models.part import speak
 from shoal.models.torch_attention import PagedCache
 from shoal.models.torch_graphs import FixedStep, FixedSteps
 from shoal.models.torch_ops import TorchAdapter, TorchOps
@@ -53,11 +53,12 @@ class TorchRunner:
         self._device = _parse_device(device)
         compute = _DTYPES[dtype or ("float32" if self._device.type == "cpu" else "bfloat16")]
         self._weights = TorchWeights(checkpoint.weights, self._device, compute)
-        fixed = self._device.type == "cuda" if has_fixed_steps is None else has_fixed_steps
+        is_fixed = self._device.type == "cuda" if has_fixed_steps is None else has_fixed_steps
+        fixed = is_fixed and checkpoint.part is None  # a part's input changes with every step
         slots = num_blocks * block_size
         self._cache = PagedCache(self._config, slots + fixed * block_size, self._device, compute)
         self._fixed = FixedSteps(self._config, slots, block_size, self._device) if fixed else None
-        self._forward = family_forward(self._config)
+        self._checkpoint = checkpoint
         self._adapters: dict[int, TorchAdapter] = {}
         self._taps = np.zeros((0, self.hidden_size), np.float32)
 
@@ -84,14 +85,14 @@ class TorchRunner:
         step = Step(batch, self._config, self.block_size, self._device)
         self._check_adapters(step)
         ops = TorchOps(self._config, self._weights, self._cache, self._adapters, step)
-        logits = self._forward(ops, self._config)
+        logits = speak(ops, self._checkpoint)
         tapped = ops.tapped if ops.tapped is not None else torch.zeros((0, self.hidden_size))
         self._taps = _to_numpy(tapped)
         return _to_numpy(logits)
 
     def _compute(self, step: FixedStep) -> torch.Tensor:
         ops = TorchOps(self._config, self._weights, self._cache, {}, step)
-        logits: torch.Tensor = self._forward(ops, self._config)
+        logits: torch.Tensor = speak(ops, self._checkpoint)
         return logits
 
     def taps(self) -> np.ndarray:
