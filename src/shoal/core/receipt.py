@@ -6,7 +6,7 @@
 Activation fingerprints are in the opening, because whoever has the model could test guesses of a prompt against them.
 
     prompt     [ 0 .......... P )
-    output                      [ 0 .... begins ........ T )     begins: made elsewhere (`Request.resume`)
+    output                      [ 0 .... begins ........ T )     before `begins`: made elsewhere
     rows                  P - 1 + [ begins .............. T )     the row at P - 1 + t chose output token t
     segments                      [ 32 ][ 32 ][ 32 ][ < 32 ]     of the rows, counted from `begins`
 """
@@ -81,12 +81,15 @@ class Sampled:
 class Output:
     """One choice, committed to.
 
-    num_tokens    of the whole output; `begins` of them were given by the request.
-    tokens        root of a Merkle tree over segments of the token ids from 0 on; no ids are known: no tokens.
-    text          commitment to text and tool calls as delivered.
-    fingerprints  commitment to the fingerprints; empty: none were taken here (see `Receipt.parts`).
+    choice        which of the request's: what is sampled depends on it.
+    num_tokens    of the whole output, the end token included; 0 where no ids are known (an upstream sends text).
+    begins        the first that the signer computed itself and took a fingerprint of; num_tokens: none.
+    tokens        root of a Merkle tree over segments of the token ids, counted from 0.
+    text          commitment to text and tool calls as delivered with this receipt.
+    fingerprints  root of a Merkle tree over the fingerprints; empty: none were taken (see `Receipt.parts`).
     """
 
+    choice: int
     num_tokens: int
     begins: int
     finish_reason: FinishReason
@@ -143,7 +146,7 @@ class Receipt:
 
 @dataclass(frozen=True, slots=True)
 class OutputOpening:
-    """What the commitments of one `Output` hide. `fingerprints`: of `Output.num_tokens - begins` rows, in segments."""
+    """What the commitments of one `Output` hide. `fingerprints`: of `num_tokens - begins` rows, in segments."""
 
     tokens: tuple[int, ...] = ()
     text: str = ""

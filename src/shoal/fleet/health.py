@@ -10,11 +10,15 @@ LONGEST_PAUSE_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """`count` in a row; until `until` (monotonic seconds) nothing is asked. `reason` in words."""
+    """`count` in a row; until `until` (monotonic seconds) nothing is asked. `reason` in words.
+
+    is_kept  of one that no answer makes good before its time is over.
+    """
 
     count: int
     until: float
     reason: str
+    is_kept: bool = False
 
 
 class Health:
@@ -31,8 +35,14 @@ class Health:
         failure = self.failures.get(name, Failure(0, until, reason))
         self.failures[name] = Failure(failure.count, max(failure.until, until), reason)
 
+    def distrusted(self, name: str, reason: str, now: float) -> None:
+        """It answered, and what it said about its answer does not hold: left alone as long as anybody is."""
+        count = self.failures[name].count + 1 if name in self.failures else 1
+        self.failures[name] = Failure(count, now + LONGEST_PAUSE_S, reason, is_kept=True)
+
     def succeeded(self, name: str) -> None:
-        self.failures.pop(name, None)
+        if name in self.failures and not self.failures[name].is_kept:
+            del self.failures[name]
 
     def is_out(self, name: str, now: float) -> bool:
         return name in self.failures and now < self.failures[name].until

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from shoal.core.encoding import encode
 from shoal.crypto.hashes import blake3_digest
 
 SALT_BYTES = 32
@@ -110,8 +109,3 @@ def _sides(index: int, count: int) -> list[bool]:
         sides.append(index < half)
         index, count = (index, half) if index < half else (index - half, count - half)
     return sides
-
-
-def tokens_bytes(tokens: Sequence[int]) -> bytes:
-    """Canonical bytes of token ids."""
-    return encode(list(tokens))
