@@ -20,6 +20,7 @@ from shoal.core.errors import (
     Overloaded,
     PeerFault,
     ShoalError,
+    Unavailable,
 )
 from shoal.core.fakes import ScriptedGenerate, words
 from shoal.core.request import Request, Resume
@@ -162,7 +163,8 @@ def ask_scripts(*scripts: object, request: Request = CHAT, **fields: object) -> 
 def test_what_cannot_go_on_is_not_asked_to() -> None:
     """Half an answer was delivered and the only other provider takes no prefix: an error, not a second beginning."""
     desk, result = ask_scripts(lambda _: [Chunk(text="half"), LinkClosed("gone")], words("whole"), resumes="no")
-    assert isinstance(result, LinkClosed)
+    assert isinstance(result, Unavailable), "a service that is not there now, not a fault of this one"
+    assert "the provider that was asked failed (gone); try again in a moment" in str(result)
     assert [decision.provider for decision in desk.decisions] == ["a"]
 
 

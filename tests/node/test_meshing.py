@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 
+from shoal.core.clock import SystemClock
 from shoal.core.errors import BadConfig, InvalidRequest
 from shoal.crypto.keys import PrivateKey
 from shoal.mesh.address import Address
@@ -15,9 +17,12 @@ from shoal.mesh.gossip import Load, Member
 from shoal.mesh.gossip.claims import Statement
 from shoal.mesh.gossip.roster import Status
 from shoal.mesh.peer_id import PeerId
+from shoal.mesh.switchboard.book import AddressBook
+from shoal.mesh.ticket import Ticket
 from shoal.node.cli import main
-from shoal.node.mesh_home import MeshHome
-from shoal.node.meshing import UNSTEADY_QUEUE, Mesh, _seen
+from shoal.node.mesh_home import MeshHome, read_tickets
+from shoal.node.mesh_parts import Place, mesh_parts
+from shoal.node.meshing import UNSTEADY_QUEUE, Mesh, _changing, _seen
 
 
 def member(status: Status, queue: int = 0) -> Member:
@@ -97,3 +102,49 @@ def test_who_counts_as_dead_and_has_a_link_again_is_told() -> None:
     found.gossip.member = members.get
     found.switchboard.connected = lambda: [one.peer for one in members.values() if one is not dead]
     assert Mesh._risen(cast(Mesh, SimpleNamespace(parts=found))) == [linked.peer]
+
+
+def test_a_ticket_may_be_in_a_file_so_that_no_list_of_processes_shows_it(tmp_path: Path) -> None:
+    ticket = Ticket((Address(PeerId(PrivateKey.generate().public)),), secret=bytes(16))
+    (tmp_path / "t").write_text(f"{ticket}\n")
+    assert read_tickets([f"@{tmp_path}/t", str(ticket)], 0.0) == [ticket, ticket]
+    with pytest.raises(BadConfig, match="none cannot be read: No such file"):
+        read_tickets([f"@{tmp_path}/none"], 0.0)
+
+
+def test_the_word_on_models_changes_with_them_and_says_nothing_to_who_guesses_names() -> None:
+    key = PrivateKey.generate()
+    told = _changing(key, ["a", "b"])
+    assert told == _changing(key, ["b", "a"])
+    assert told not in (_changing(key, ["a"]), _changing(key, ["a,b"]), _changing(PrivateKey.generate(), ["a", "b"]))
+
+
+def test_an_address_this_machine_lacks_is_said_under_its_own_name() -> None:
+    async def scene(host: str) -> None:
+        async with mesh_parts(Place(PrivateKey.generate(), host, 0), SystemClock()):
+            pass
+
+    with pytest.raises(BadConfig, match=r"mesh_host: this machine cannot listen at 203.0.113.9 .*127.0.0.1.*0.0.0.0"):
+        asyncio.run(scene("203.0.113.9"))
+
+
+def test_a_relay_that_does_not_answer_is_said_at_the_start(caplog: pytest.LogCaptureFixture) -> None:
+    async def scene() -> None:
+        async with mesh_parts(Place(PrivateKey.generate(), "127.0.0.1", 0, ("http://127.0.0.1:9/",)), SystemClock()):
+            pass
+
+    asyncio.run(scene())
+    assert "no relay answers (http://127.0.0.1:9/)" in caplog.text
+
+
+def test_a_peer_nobody_heard_of_is_not_dialled(tmp_path: Path) -> None:
+    async def nothing(peer: PeerId) -> None:
+        return None
+
+    me, stranger = member("alive"), PeerId(PrivateKey.generate().public)
+    found = parts(me)
+    found.switchboard.book = AddressBook()
+    found.dht = SimpleNamespace(resolve=nothing)
+    view = asyncio.run(Mesh(None, SystemClock(), found, None, None, (), None).ping(str(stranger)))  # type: ignore[arg-type]
+    assert (view.peer.state, view.rtts_s) == ("unknown", ())
+    assert "the directory has no address" in view.failure

@@ -23,6 +23,7 @@ from shoal.core.chunk import Chunk
 from shoal.core.clock import Clock
 from shoal.core.errors import (
     DeadlineExceeded,
+    LinkClosed,
     LocalError,
     ModelNotFound,
     Overloaded,
@@ -30,6 +31,7 @@ from shoal.core.errors import (
     RemoteError,
     ShoalError,
     Unavailable,
+    Unreachable,
 )
 from shoal.core.request import Request
 from shoal.core.seams import closing
@@ -168,7 +170,17 @@ class Router:
         blame = [error for error in errors if isinstance(error, LocalError)]
         if faults and not blame:
             return faults[0]
-        return blame[-1] if blame else LocalError(f"no provider is left for {request.model}: {errors[-1]}")
+        last = blame[-1] if blame else errors[-1]
+        return (
+            _gone(request.model, len(tried), last) if isinstance(last, (LinkClosed, Unreachable, PeerFault)) else last
+        )
+
+
+def _gone(model: str, num_tried: int, last: ShoalError) -> Unavailable:
+    """To whoever asked us, a provider that went away or talks nonsense is a service that is not there now."""
+    asked = "the provider that was asked" if num_tried == 1 else f"each of the {num_tried} providers that were asked"
+    advice = "try again in a moment; `shoal peers` shows who is there"
+    return Unavailable(f"{model!r} cannot be answered now: {asked} failed ({last}); {advice}")
 
 
 def _with_seed(request: Request) -> Request:

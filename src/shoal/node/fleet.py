@@ -98,7 +98,14 @@ class Fleet:
             return None
         if len(self.providers()) > (self.local is not None):
             return None
-        return "no model here, and nobody else to ask yet" if self.local is None else self.local.not_ready()
+        if self.local is not None:
+            return self.local.not_ready()
+        view = self.mesh()
+        if view is None or not view.peers:
+            return "this node has no model, and knows nobody else to ask yet; with a ticket, is the node it names up?"
+        linked = sum(peer.state == "connected" for peer in view.peers)
+        known = f"{len(view.peers)} peers are known, {linked} connected"
+        return f"this node has no model, and nobody it can reach serves one now ({known}): `shoal peers` says why"
 
     async def _tokenize(self, model: str, text: str | tuple[Message, ...], add_special: bool) -> list[int]:
         if self.local is None:

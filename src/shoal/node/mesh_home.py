@@ -15,7 +15,7 @@ import contextlib
 import fcntl
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from shoal.core.errors import BadConfig, ShoalError
@@ -23,6 +23,21 @@ from shoal.mesh.address import Address
 from shoal.mesh.identity import Identity, load_identity
 from shoal.mesh.rpc.hello import SECRET_BYTES
 from shoal.mesh.ticket import MAX_BOOTSTRAP, Ticket, parse_ticket
+
+
+def read_tickets(texts: Iterable[str], now: float) -> list[Ticket]:
+    """What `--ticket` and `shoal join` take: a ticket, or @FILE that holds one, which no list of processes shows.
+
+    InvalidRequest for what is none, BadConfig for a file that cannot be read.
+    """
+    return [parse_ticket(_from_file(text[1:]) if text.startswith("@") else text, now) for text in texts]
+
+
+def _from_file(name: str) -> str:
+    try:
+        return Path(name).expanduser().read_text(encoding="ascii", errors="replace")
+    except OSError as error:
+        raise BadConfig("ticket", f"{name} cannot be read: {error.strerror}") from error
 
 
 class MeshHome:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from ipaddress import IPv6Address, ip_address
+
+import ifaddr
 
 from shoal import __version__
 from shoal.core.clock import Clock
@@ -175,6 +178,7 @@ def _found(switchboard: Switchboard) -> Callable[[Address], None]:
 
 async def _tcp(place: Place, clock: Clock) -> TcpCarrier:
     listen = _endpoints(place.host, place.port)
+    _require_own(place.host)
     try:
         return await listen_tcp(place.key, TcpOptions(listen, clock=clock))
     except LocalError as error:
@@ -184,7 +188,11 @@ async def _tcp(place: Place, clock: Clock) -> TcpCarrier:
 async def _quic(place: Place, port: int, clock: Clock) -> QuicCarrier | None:
     bind = _endpoints(place.host, port)[0]
     try:
-        return await QuicCarrier.start(QuicConfig(place.key, bind, place.relays, place.relay_token, clock=clock))
+        carrier = await QuicCarrier.start(QuicConfig(place.key, bind, place.relays, place.relay_token, clock=clock))
+        if place.relays and not await carrier.wait_online(0.05):
+            names = ", ".join(place.relays)
+            _log.warning("no relay answers (%s): %s", names, "peers behind strict NATs cannot connect until one does")
+        return carrier
     except Unsupported as error:
         if place.needs_relays:
             raise
@@ -201,6 +209,18 @@ def _endpoints(host: str, port: int) -> tuple[str, ...]:
     except ValueError:
         raise BadConfig("mesh_host", f"expected an IP address, found {host!r}") from None
     return (f"[{host}]:{port}" if isinstance(address, IPv6Address) else f"{host}:{port}",)
+
+
+def _require_own(host: str) -> None:
+    """BadConfig for an address that no interface of this machine has."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((host, 0))
+    except OSError as error:
+        own = ", ".join(sorted({str(ip.ip) for card in ifaddr.get_adapters() for ip in card.ips if ip.is_IPv4}))
+        told = f"this machine cannot listen at {host} ({error.strerror}); it has {own}; 0.0.0.0 is all of them"
+        raise BadConfig("mesh_host", told) from error
 
 
 def _ports(quic: QuicCarrier | None, tcp: TcpCarrier) -> Ports:

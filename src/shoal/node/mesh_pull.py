@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePath
 
 from shoal.core.clock import SystemClock
-from shoal.core.errors import BadConfig, BadWeights
+from shoal.core.errors import BadConfig, BadWeights, LocalError
 from shoal.crypto.keys import PrivateKey
 from shoal.mesh.content import Job, Transfers
 from shoal.mesh.ticket import parse_ticket
@@ -25,7 +25,7 @@ from shoal.models.digest import Progress, copy, offset
 from shoal.models.store import Record, Store
 from shoal.node.config import NodeConfig
 from shoal.node.mesh_control import hand_over
-from shoal.node.mesh_home import MeshHome
+from shoal.node.mesh_home import MeshHome, read_tickets
 from shoal.node.mesh_parts import Place, mesh_parts
 from shoal.node.mesh_search import Search, Wish, arriving, older
 from shoal.node.model_shelf import ModelFile
@@ -62,7 +62,10 @@ def pull_from_mesh(config: NodeConfig, model: Wanted, name: str, is_forced: bool
         arrived = arriving(store, name)
         job = Job(b"", arrived, name, older(store, name), _reporting(progress))
         found = asyncio.run(_fetch(config, model, job))
-        return _commit(store, staging, model, name, arrived, found, progress)
+        try:
+            return _commit(store, staging, model, name, arrived, found, progress)
+        except OSError as error:
+            raise LocalError(f"{error.filename or staging} cannot be written: {error.strerror}; make room") from error
 
 
 def _commit(
@@ -90,9 +93,9 @@ async def _fetch(config: NodeConfig, model: Wanted, job: Job) -> ModelFile:
     """By the node that runs with this home, where it is in the mesh that is meant; else by one of our own."""
     clock, home = SystemClock(), MeshHome(config.home)
     running = home.ticket()
-    tickets = [parse_ticket(text, clock.wall()) for text in config.tickets]
+    tickets = read_tickets(config.tickets, clock.wall())
     if running is not None and {parse_ticket(running, clock.wall()).secret} >= {ticket.secret for ticket in tickets}:
-        found = await hand_over(home, Wish(model.name, model.sha256), job, config.tickets)
+        found = await hand_over(home, Wish(model.name, model.sha256), job, tuple(map(str, tickets)))
         if found is not None:
             return found
     secrets = {ticket.secret for ticket in tickets}

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
+import hmac
 import logging
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 from shoal.core.clock import Clock
+from shoal.core.encoding import encode
 from shoal.core.errors import BadConfig, InvalidRequest, ShoalError
-from shoal.core.service import MeshView, ModelCard, PingView
+from shoal.core.service import MeshView, ModelCard, PeerView, PingView
+from shoal.crypto.keys import PrivateKey
 from shoal.fleet.accounts import Accounts, Limits
 from shoal.fleet.neighbours import MAX_MET, Neighbours, Sighting
 from shoal.fleet.provider import Provider
@@ -25,11 +27,11 @@ from shoal.mesh.dht import topic_of
 from shoal.mesh.gossip import Load
 from shoal.mesh.nat.natpmp import default_gateway
 from shoal.mesh.peer_id import TEXT_LENGTH, PeerId
-from shoal.mesh.ticket import Ticket, parse_ticket
+from shoal.mesh.ticket import Ticket
 from shoal.node.config import NodeConfig
 from shoal.node.fleet import Fleet
 from shoal.node.mesh_control import Control
-from shoal.node.mesh_home import MeshHome
+from shoal.node.mesh_home import MeshHome, read_tickets
 from shoal.node.mesh_parts import Parts, Place, mesh_parts
 from shoal.node.mesh_store import MeshStore
 from shoal.node.mesh_view import mesh_view, peer_view, with_transfers
@@ -50,6 +52,7 @@ is asked first."""
 MAX_RELAYS = 4
 """Taken from tickets."""
 PING = "node.ping"
+UNHEARD_OF = "nobody told this node of that peer, and the directory has no address of it; is it up, and in this mesh?"
 MICROCENTS_PER_KTOK = 1e5
 """US dollars for a million tokens in the unit of load records."""
 
@@ -84,6 +87,8 @@ class Mesh:
     async def ping(self, text: str) -> PingView:
         """Round trips to a peer, connecting first where needed; never raises for what the network does."""
         peer = self._known(text)
+        if not await self._can_be_found(peer):
+            return PingView(PeerView(str(peer), "unknown"), failure=UNHEARD_OF)
         rtts, failure = [], ""
         try:
             for _ in range(PINGS):
@@ -93,6 +98,19 @@ class Mesh:
         except ShoalError as error:
             failure = str(error)
         return PingView(peer_view(peer, self.parts, self.accounts, self.neighbours), tuple(rtts), failure)
+
+    async def _can_be_found(self, peer: PeerId) -> bool:
+        """Whether there is an address to dial, here or in the directory."""
+        switchboard = self.parts.switchboard
+        reports = {report.peer: report for report in switchboard.snapshot()}
+        is_linked = peer in reports and reports[peer].link is not None
+        if is_linked or not switchboard.book.address(peer, self.clock.monotonic()).is_empty:
+            return True
+        with contextlib.suppress(ShoalError):
+            if (address := await self.parts.dht.resolve(peer)) is not None:
+                switchboard.learn(address, "dht")
+                return True
+        return False
 
     def _known(self, text: str) -> PeerId:
         """A peer by its id, or by the beginning of it where that names one peer only."""
@@ -149,12 +167,11 @@ class Mesh:
         if fleet.local is None or self.sharing == "private":
             return Load()
         stats, cards = fleet.local.stats(), fleet.local.models()
-        names = hashlib.sha256("\n".join(sorted(card.id for card in cards)).encode()).digest()[:8]
         return Load(
             stats.num_waiting,
             stats.num_running,
             fleet.speeds.stream_tps or 0.0,
-            names,
+            _changing(self.parts.place.key, [card.id for card in cards]),
             int(self.config.share_price * MICROCENTS_PER_KTOK),
         )
 
@@ -203,7 +220,7 @@ class Mesh:
 async def meshing(config: NodeConfig, fleet: Fleet, clock: Clock) -> AsyncIterator[Mesh]:
     """Join the mesh of `config`; `fleet` asks it and answers for it. BadConfig, InvalidRequest (a bad ticket)."""
     home = MeshHome(config.home)
-    tickets = [parse_ticket(text, clock.wall()) for text in config.tickets]
+    tickets = read_tickets(config.tickets, clock.wall())
     secret = _secret(config, home, tickets)
     key = home.identity().key
     place = Place(key, config.mesh_host, 0, _relays(config, tickets), secret, bool(config.relays), config.relay_token)
@@ -254,6 +271,11 @@ def _gateway(config: NodeConfig) -> str | None:
 def _served(fleet: Fleet, accounts: Accounts) -> Sequence[ModelCard]:
     """What peers may ask of this node."""
     return () if fleet.local is None or accounts.limits.sharing == "private" else fleet.local.models()
+
+
+def _changing(key: PrivateKey, names: Iterable[str]) -> bytes:
+    """Another value whenever the models are others. Keyed: nobody learns them by hashing names they can think of."""
+    return hmac.digest(key.seed, encode(["shoal load models v1", sorted(names)]), "sha256")[:8]
 
 
 def _topic(model: str) -> bytes:

@@ -17,8 +17,8 @@ from shoal.mesh.address import Address
 from shoal.mesh.calls import CallOptions
 from shoal.mesh.lan import sockets as lan_sockets
 from shoal.mesh.nat.natpmp import default_gateway
-from shoal.mesh.ticket import parse_ticket
 from shoal.node.config import NodeConfig
+from shoal.node.mesh_home import read_tickets
 from shoal.node.mesh_parts import Parts, Place, mesh_parts
 from shoal.node.meshing import PING
 from shoal.node.net_doctor import Answered, Network, Reached
@@ -34,7 +34,7 @@ SOMEWHERE_6 = ("2001:db8::1", 9)
 async def look_at_network(config: NodeConfig) -> Network:
     """Everything `doctor --net` judges. InvalidRequest for a bad ticket. Takes up to a quarter of a minute."""
     clock = SystemClock()
-    tickets = [parse_ticket(text, clock.wall()) for text in config.tickets]
+    tickets = read_tickets(config.tickets, clock.wall())
     seeds = list(dict.fromkeys(address for ticket in tickets for address in ticket.bootstrap))[:MAX_PEERS]
     relays = config.relays or tuple(dict.fromkeys(url for seed in seeds for url in seed.relays))
     secret = tickets[0].secret if tickets else None

@@ -61,8 +61,7 @@ def wants_mesh(config: NodeConfig) -> bool:
 def _claim(config: NodeConfig, stack: AsyncExitStack) -> None:
     """What can be wrong about peers is said before a model is loaded for minutes. BadConfig."""
     from shoal.mesh.peer_id import PeerId
-    from shoal.mesh.ticket import parse_ticket
-    from shoal.node.mesh_home import MeshHome
+    from shoal.node.mesh_home import MeshHome, read_tickets
 
     def check(key: str, texts: Iterable[str], parse: Callable[[str], object]) -> None:
         for text in texts:
@@ -71,7 +70,7 @@ def _claim(config: NodeConfig, stack: AsyncExitStack) -> None:
             except InvalidRequest as error:
                 raise BadConfig(key, str(error)) from None
 
-    check("tickets", config.tickets, lambda text: parse_ticket(text, time.time()))
+    check("tickets", config.tickets, lambda text: read_tickets([text], time.time()))
     check("serve_peers", config.serve_peers, PeerId.parse)
     stack.enter_context(MeshHome(config.home).claimed())
 

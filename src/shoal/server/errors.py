@@ -14,12 +14,14 @@ from starlette.responses import JSONResponse
 from shoal.core.errors import (
     DeadlineExceeded,
     InvalidRequest,
+    LinkClosed,
     ModelNotFound,
     Overloaded,
     RemoteError,
     ShoalError,
     Unauthorized,
     Unavailable,
+    Unreachable,
     Unsupported,
 )
 
@@ -49,6 +51,8 @@ STATUSES: tuple[tuple[type[ShoalError], int], ...] = (
     (Unavailable, 503),
     (DeadlineExceeded, 504),
     (Unsupported, 501),
+    (Unreachable, 503),
+    (LinkClosed, 502),  # another machine that this one relied on went away
     (RemoteError, 502),  # a peer, not this client, sent something it should not have
     (ShoalError, 500),
 )

@@ -22,6 +22,7 @@ from shoal.mesh.calls import CallOptions
 from shoal.mesh.fakes import LocalMesh
 from shoal.mesh.peer_id import PeerId
 from shoal.mesh.store import Ground, Namespace, Options, Store, messages, own_prefix
+from shoal.mesh.store.disk import Disk
 from shoal.mesh.store.entry import Add, Count, Put, signed
 from shoal.mesh.store.heads import Heads
 from shoal.mesh.store.registry import ModelOffer, Registry
@@ -282,3 +283,14 @@ def test_a_damaged_file_is_put_aside_and_writing_waits_for_a_peer_who_has_the_lo
         assert "damaged-2" in await swarm.store(0, path).load()
 
     run(scene())
+
+
+def test_what_is_kept_is_for_the_owner_only(tmp_path: Path) -> None:
+    path = tmp_path / "store.sqlite"
+    path.touch(0o644)
+    disk = Disk(path)
+    disk.load(bytes(32))
+    assert {file.name: file.stat().st_mode & 0o77 for file in tmp_path.iterdir()} == {
+        file.name: 0 for file in tmp_path.iterdir()
+    }
+    disk.close()

@@ -88,6 +88,7 @@ class Disk:
 
     def _read(self, namespace: bytes) -> Loaded:
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._keep_private()
         connection = self._connection = sqlite3.connect(self._path, check_same_thread=False)
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
@@ -101,6 +102,14 @@ class Disk:
         entries = tuple(_entry(hash_, row) for hash_, row in rows)
         forks = connection.execute("SELECT row FROM forks WHERE namespace = ?", [namespace])
         return Loaded(entries, tuple(parse_fork(decode(row)) for (row,) in forks))
+
+    def _keep_private(self) -> None:
+        """Readable by its owner only; what SQLite writes beside it gets the same mode."""
+        try:
+            os.close(os.open(self._path, os.O_RDONLY | os.O_CREAT, 0o600))
+            self._path.chmod(0o600)
+        except OSError as error:
+            raise LocalError(f"{self._path} cannot be made: {error.strerror}") from error
 
     def _put_aside(self) -> Path:
         if self._connection is not None:

@@ -15,16 +15,16 @@ from shoal.node.config_sources import Loaded
 from shoal.node.flags import ENGINE, MESH, SERVER, configured
 from shoal.node.terminal import say
 
-TicketText = Annotated[str, typer.Argument(metavar="TICKET", help="The line that `shoal up --share` printed.")]
+TicketText = Annotated[str, typer.Argument(metavar="TICKET", help="What `shoal up --share` printed, or @FILE with it.")]
 
 
 @configured(*ENGINE, *SERVER, *MESH)
 def join(loaded: Loaded, ticket: TicketText) -> None:
     """Join the mesh of TICKET and serve from both ends. In a private swarm its members may use this machine's model."""
-    from shoal.mesh.ticket import parse_ticket
+    from shoal.node.mesh_home import read_tickets
 
     try:
-        config, secret = loaded.config, parse_ticket(ticket, time.time()).secret
+        config, secret = loaded.config, read_tickets([ticket], time.time())[0].secret
     except InvalidRequest as error:
         raise BadConfig("TICKET", str(error)) from None
     if loaded.origins["share"] == "default" and secret is not None:
