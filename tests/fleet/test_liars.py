@@ -102,7 +102,7 @@ def test_usage_is_what_could_be_true_and_receipts_are_asked_for() -> None:
     assert found.completion_tokens <= 2**40
     assert (found.queue_s, found.ttft_s, found.duration_s) == (None, None, None)
     assert (found.energy_j, found.water_l, found.carbon_g) == (None, None, None)
-    assert found.cost_usd == Measured(3.0, "modelled", 1.0)
+    assert found.cost_usd == Measured(3.0, "said by the peer: modelled", 1.0)
     assert found.providers == ()
     assert believed(Chunk(receipt=Receipt(), finish_reason="stop"), ASKED).receipt is None
 

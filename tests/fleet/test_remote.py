@@ -27,11 +27,14 @@ from shoal.fleet.health import Health
 from shoal.fleet.remote import RemoteEngine
 from shoal.fleet.route import Router
 from shoal.fleet.sharing import Offer, Sharing, read_offer
+from shoal.fleet.waiting import MAX_LATE, Pulse, within
 from shoal.fleet.wire import (
     FIRST_SILENCE_S,
     METHOD,
+    MISSED_TICKS,
     MODELS,
     SILENCE_S,
+    TICK_S,
     read_chunks,
     read_request,
     write_chunks,
@@ -183,11 +186,54 @@ def test_silence_is_trouble_but_thought_is_not() -> None:
 
         stuck.streaming(METHOD, say_hello)
         waiting = asyncio.ensure_future(collect(RemoteEngine(stuck.peer, town.caller, town.clock).generate))
-        await town.pass_time(SILENCE_S * 0.9)
+        await town.pass_time(MISSED_TICKS * TICK_S * 0.9)
         assert not waiting.done()
-        await town.pass_time(SILENCE_S * 0.2)
+        await town.pass_time(MISSED_TICKS * TICK_S * 0.2)
         with raises(LinkClosed, "said nothing"):
             await waiting
+
+    run(test)
+
+
+def test_a_peer_that_was_slow_before_is_given_more_time() -> None:
+    pulse = Pulse(TICK_S, MISSED_TICKS, SILENCE_S)
+    assert pulse.limit_s == MISSED_TICKS * TICK_S
+    pulse.heard(TICK_S / 2)
+    assert pulse.limit_s == MISSED_TICKS * TICK_S
+    pulse.heard(1.5)
+    assert pulse.limit_s == MISSED_TICKS * 1.5
+    pulse.heard(60.0)
+    assert pulse.limit_s == SILENCE_S
+
+
+class HeldUp(VirtualClock):
+    """Its alarms come `late_s` too late, one after the other: a process that gets no turn."""
+
+    def __init__(self, *late_s: float) -> None:
+        super().__init__()
+        self.late_s, self.alarms = list(late_s), 0
+
+    async def sleep(self, delay_s: float) -> None:
+        self.alarms += 1
+        await self.advance(delay_s + (self.late_s.pop(0) if self.late_s else 0.0))
+
+
+def test_a_silence_that_this_process_slept_through_proves_nothing() -> None:
+    """On a machine with too much to do the alarm goes off before the message that came long ago is read."""
+
+    async def test() -> None:
+        clock = HeldUp(1.0)
+
+        async def read_at_last() -> str:
+            while clock.alarms < 2:
+                await asyncio.sleep(0)
+            return "here"
+
+        assert await within(clock, 2.0, read_at_last()) == "here"
+        clock = HeldUp(*[1.0] * 100)
+        with raises(LinkClosed, "said nothing"):
+            await within(clock, 2.0, asyncio.get_running_loop().create_future())
+        assert clock.monotonic() == MAX_LATE * 3.0
 
     run(test)
 

@@ -29,7 +29,9 @@ MAX_NAME = 256
 MAX_COUNT = 2**40
 MAX_SECONDS = 1e7
 MAX_READING = 1e12
-MAX_SOURCE = 64
+MAX_SOURCE = 160
+THEIRS = "said by the peer: "
+"""In front of the source of every reading that somebody else took."""
 
 
 def most_tokens(request: Request) -> int:
@@ -108,4 +110,6 @@ def _reading(reading: Measured | None) -> Measured | None:
         return None
     values = (reading.value, reading.uncertainty or 0.0)
     is_sound = all(0 <= value <= MAX_READING for value in values)
-    return reading if is_sound and len(reading.source) <= MAX_SOURCE and is_plain(reading.source) else None
+    if not is_sound or len(reading.source) > MAX_SOURCE or not is_plain(reading.source):
+        return None
+    return replace(reading, source=f"{THEIRS}{reading.source.removeprefix(THEIRS)}")

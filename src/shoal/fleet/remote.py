@@ -9,8 +9,8 @@ from shoal.core.chunk import Chunk
 from shoal.core.clock import Clock
 from shoal.core.errors import LinkClosed
 from shoal.core.request import Request
-from shoal.fleet.waiting import within
-from shoal.fleet.wire import FIRST_SILENCE_S, METHOD, SILENCE_S, read_chunks, write_request
+from shoal.fleet.waiting import Pulse, within
+from shoal.fleet.wire import FIRST_SILENCE_S, METHOD, MISSED_TICKS, SILENCE_S, TICK_S, read_chunks, write_request
 from shoal.mesh.calls import Caller, CallOptions, CallStream
 from shoal.mesh.peer_id import PeerId
 
@@ -48,16 +48,19 @@ class RemoteEngine:
                     return
 
     async def _chunks(self, call: CallStream, limit_s: float) -> AsyncIterator[Chunk]:
-        messages, heard = aiter(call), self.clock.monotonic()
+        messages, pulse = aiter(call), Pulse(TICK_S, MISSED_TICKS, SILENCE_S)
+        heard = answered = self.clock.monotonic()
         while True:
             try:
                 message = await within(self.clock, limit_s, anext(messages))
             except StopAsyncIteration:
                 return
-            limit_s = SILENCE_S
+            before, heard = heard, self.clock.monotonic()
+            pulse.heard(heard - before)
+            limit_s = pulse.limit_s
             if len(message):
-                heard = self.clock.monotonic()
-            elif self.clock.monotonic() - heard > STALL_S:
+                answered = heard
+            elif heard - answered > STALL_S:
                 raise LinkClosed(f"the peer has been about to answer for {STALL_S:.0f} s")
             for chunk in read_chunks(message):
                 yield chunk

@@ -20,11 +20,13 @@ from shoal.core.request import Request
 
 METHOD = "fleet.answer"
 MODELS = "fleet.models"
-TICK_S = 1.0
+TICK_S = 0.5
 FIRST_SILENCE_S = 2.0
 """Until the first message: a peer that died a moment ago, and is not known to be dead yet, costs so much."""
-SILENCE_S = 4.0
-"""Without a message for so long an answerer counts as gone: four ticks."""
+MISSED_TICKS = 4
+"""An answerer counts as gone after so many ticks, or of its longest pauses so far where these were longer."""
+SILENCE_S = 8.0
+"""The most that is waited, whatever the pauses were."""
 MAX_REQUEST_BYTES = 4 * 2**20
 """A million tokens as ids or words. Reading more would keep the event loop for seconds."""
 MAX_BATCH_BYTES = 2**20
