@@ -111,7 +111,7 @@ def test_a_configuration_survives_the_way_to_its_trial() -> None:
 
 
 def test_it_refuses_by_name(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    from shoal.plan import energy
+    from shoal.meter import rapl as energy
 
     monkeypatch.setattr(energy, "read", lambda: None)
     for arguments, words in (

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shoal.core.errors import BadConfig, Unsupported
-from shoal.plan.energy import joules_between, read
+from shoal.meter.rapl import joules_between, read
 from shoal.plan.landscape import landscape
 from shoal.plan.objective import Joules, Latency, Measurement, Throughput, parse_objective, score, unit
 from shoal.plan.space import TUNABLE, Knob, changed, defaults, describe, knobs, thread_counts

@@ -23,6 +23,7 @@ from shoal.node.commands import (
     ticket,
     tune,
     up,
+    water,
 )
 
 app = typer.Typer(
@@ -63,6 +64,7 @@ for command in (
     bench.bench,
     tune.tune,
     doctor.doctor,
+    water.water,
     config.config,
 ):
     app.command()(command)

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING
 
 from shoal.core.errors import InvalidRequest, ModelNotFound
 from shoal.core.request import Message, Request, Sampling
+from shoal.core.seams import Generate
 from shoal.core.service import ModelCard, Service
 from shoal.engine.engine import Engine, EngineConfig
 from shoal.engine.language import Language
 from shoal.engine.load import RunnerOptions, load_runner
 from shoal.engine.plan import SchedulerConfig
+from shoal.meter.metered import metered
 from shoal.models.catalogue import default_name, find, parse_source
 from shoal.models.checkpoint import Checkpoint, open_checkpoint
 from shoal.models.store import Store
@@ -26,6 +28,7 @@ from shoal.models.tokenizer import load_tokenizer
 from shoal.models.tools import ToolFormat
 from shoal.node.config import NodeConfig
 from shoal.node.drafting import Target, make_drafter, split_kv_memory
+from shoal.node.metering import Metering
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,10 +48,14 @@ async def compose(config: NodeConfig) -> AsyncIterator[Node]:
     path = Store(config.home).resolve(config.model)
     engine, language, card = await asyncio.to_thread(_load, config, path)
     try:
+        metering = Metering(config)
         parts = _Parts(engine, language, card)
         for name, folder in config.adapters:
             await parts.load_adapter(name, folder)
-        yield Node(parts.service(), engine)
+        try:
+            yield Node(parts.service(metered(engine.generate, metering.meter)), engine)
+        finally:
+            metering.close()
     finally:
         await engine.stop()
 
@@ -139,9 +146,9 @@ class _Parts:
     language: Language
     card: ModelCard
 
-    def service(self) -> Service:
+    def service(self, generate: Generate) -> Service:
         return Service(
-            generate=self.engine.generate,
+            generate=generate,
             models=self.models,
             stats=self.engine.stats,
             not_ready=self.engine.not_ready,

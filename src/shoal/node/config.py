@@ -75,6 +75,12 @@ class NodeConfig:
     upstreams: tuple[tuple[str, str], ...] = ()
     upstream_keys: tuple[tuple[str, str], ...] = ()
     upstream_prices: tuple[tuple[str, str], ...] = ()
+    location: str | None = None
+    cooling: Literal["none", "tower"] = "none"
+    pue: float = 1.0
+    power_price: float | None = None
+    core_watts: float | None = None
+    idle_watts: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,5 +214,23 @@ OPTIONS = (
     ),
     Option("upstream_keys", values.pairs, "key of an upstream, as NAME=KEY", "--upstream-key", is_secret=True),
     Option("upstream_prices", values.pairs, "US dollars for a million tokens, as NAME=PRICE", "--upstream-price"),
+    Option(
+        "location", values.optional(values.text), "country this machine is in, as NG; for water, carbon", "--location"
+    ),
+    Option("cooling", values.choice("none", "tower"), "tower: water evaporates here to cool it; or none", "--cooling"),
+    Option("pue", values.number(1.0, 10.0), "power of the whole site over that of its computers", "--pue"),
+    Option("power_price", values.optional(values.price), "US dollars you pay for a kWh", "--power-price"),
+    Option(
+        "core_watts",
+        values.optional(values.number(0.1, 1000.0)),
+        "watts of one busy core, where no counter can be read; auto: 7, give or take 60 %",
+        "--core-watts",
+    ),
+    Option(
+        "idle_watts",
+        values.optional(values.number(0.0, 100_000.0)),
+        "watts of the idle machine, where no counter can be read; auto: left out",
+        "--idle-watts",
+    ),
 )
 """In the order of the fields, checked by a test."""

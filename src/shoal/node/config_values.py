@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -89,6 +90,21 @@ def price(value: Any) -> float:
     if not 0 <= number < 1e9:
         raise ValueError(f"expected US dollars, 0 or more, found {value!r}")
     return number
+
+
+def number(low: float, high: float) -> Callable[[Any], float]:
+    """Numbers from `low` to `high`, both included."""
+
+    def parse(value: Any) -> float:
+        try:
+            found = float(value) if not isinstance(value, bool) else math.nan
+        except (TypeError, ValueError):
+            found = math.nan
+        if low <= found <= high:
+            return found
+        raise ValueError(f"expected a number from {low:g} to {high:g}, found {value!r}")
+
+    return parse
 
 
 def choice(*names: str) -> Callable[[Any], str]:

@@ -19,9 +19,9 @@ from typing import Any
 
 from shoal.core.errors import LocalError, ShoalError
 from shoal.core.request import Request, Sampling
+from shoal.meter.rapl import joules_between, read
 from shoal.node.config import OPTIONS, NodeConfig
 from shoal.node.flags import ENGINE
-from shoal.plan.energy import joules_between, read
 from shoal.plan.objective import Measurement
 from shoal.plan.workload import Ask, Workload, mixed, workload
 

@@ -7,7 +7,7 @@ closes every iterator under it before it returns.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
@@ -157,9 +157,23 @@ class _Watch:
         metrics.generation.labels(model).observe(usage.completion_tokens)
         if usage.queue_s is not None:
             metrics.queue.labels(model).observe(usage.queue_s)
+        for unit, cost in _costs(usage):
+            metrics.cost.labels(model, unit, _kind(cost)).inc(cost.value)
         if self.first is not None and usage.completion_tokens > 1:
             metrics.tpot.labels(model).observe((now - self.first) / (usage.completion_tokens - 1))
 
     def aborted(self) -> None:
         if self.record.completion_tokens is None:
             self.context.metrics.aborted.labels(self.model).inc()
+
+
+def _costs(usage: Usage) -> Iterator[tuple[str, Measured]]:
+    """What was read or modelled, by unit."""
+    units = {"joules": usage.energy_j, "litres": usage.water_l, "grams_co2e": usage.carbon_g, "usd": usage.cost_usd}
+    return ((unit, cost) for unit, cost in units.items() if cost is not None)
+
+
+def _kind(cost: Measured) -> str:
+    """The first word of the source, a label of few values: rapl, nvml, battery, modelled; others' words are theirs."""
+    word = cost.source.partition(":")[0].partition(" ")[0]
+    return word if word in ("rapl", "nvml", "battery", "modelled") else "other"

@@ -39,6 +39,10 @@ class Metrics:
         self.aborted = Counter(
             "shoal:request_aborted", "Requests whose client went away.", ["model_name"], registry=self.registry
         )
+        self.cost = Counter(
+            "shoal:answer_cost", "What answers cost: joules, litres, grams of CO2, US dollars.",
+            ["model_name", "unit", "source"], registry=self.registry,
+        )  # fmt: skip
         self.http = Counter(
             "shoal:http_requests", "HTTP requests by status.", ["method", "handler", "status"], registry=self.registry
         )

@@ -47,12 +47,12 @@ def tune(
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
     """Find the settings that suit this machine and model, and write them to a profile that `shoal up` uses."""
+    from shoal.meter import rapl as energy
     from shoal.node.config_values import choice, duration
     from shoal.node.fetch import ensure_model
     from shoal.node.machine import num_cores
     from shoal.node.profiles import profile_file
     from shoal.node.tuning import TuneOptions, Tuner, unprofiled
-    from shoal.plan import energy
     from shoal.plan.objective import parse_objective
 
     goal = parse_objective(

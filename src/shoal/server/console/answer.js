@@ -39,6 +39,13 @@ class Meter {
     this.#usage = usage;
   }
 
+  /** What was read or modelled of the answer's cost; nothing that is absent. */
+  #cost() {
+    const { energy_j, water_l, carbon_g, cost_usd } = this.#usage?.shoal ?? {};
+    const known = Object.entries({ energy_j, water_l, carbon_g, cost_usd }).filter(([, reading]) => reading);
+    return known.length ? Object.fromEntries(known) : undefined;
+  }
+
   /** @returns {import("./store.js").Metrics} the rate is that of the tokens after the first */
   read() {
     const tokens = this.#usage?.completion_tokens;
@@ -50,7 +57,7 @@ class Meter {
       tokens,
       promptTokens: this.#usage?.prompt_tokens,
       cachedTokens: this.#usage?.prompt_tokens_details?.cached_tokens,
-      energyJ: this.#usage?.shoal?.energy_j?.value,
+      cost: this.#cost(),
       providers: this.#usage?.shoal?.providers,
     };
   }

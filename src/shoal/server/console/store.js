@@ -8,7 +8,7 @@
 
 /** @typedef {"done" | "streaming" | "stopped" | "interrupted" | "failed"} Status */
 /** @typedef {{ttftMs?: number, tokensPerS?: number, promptTokens?: number, tokens?: number, cachedTokens?: number,
- *             energyJ?: number, finish?: string, providers?: string[]}} Metrics */
+ *             cost?: Object<string, {value: number, source: string}>, finish?: string, providers?: string[]}} Metrics */
 /** @typedef {{role: "user" | "assistant", content: string, status: Status, model?: string, metrics?: Metrics,
  *             problem?: import("./api.js").Problem}} Turn */
 /** @typedef {{model: string, system: string, sampling: Record<string, number | string[]>}} Settings */

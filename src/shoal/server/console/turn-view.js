@@ -157,7 +157,7 @@ function serverSaid(detail) {
 
 /** @param {Turn} turn @returns {HTMLElement[]} model, speed and counts, each where known */
 function measures({ model, metrics = {} }) {
-  const { tokensPerS, ttftMs, tokens, promptTokens, cachedTokens, energyJ, providers: names } = metrics;
+  const { tokensPerS, ttftMs, tokens, promptTokens, cachedTokens, cost, providers: names } = metrics;
   const prompt = promptTokens && `${promptTokens} in prompt${cachedTokens ? `, ${cachedTokens} cached` : ""}`;
   const parts = [
     [model, "Model"],
@@ -166,8 +166,20 @@ function measures({ model, metrics = {} }) {
     [ttftMs && `${duration(ttftMs)} to first`, "Time to the first token, measured here"],
     [tokens && `${tokens} tokens`, "Tokens of the answer"],
     [prompt, "Tokens of the prompt"],
-    [energyJ && `${energyJ.toPrecision(3)} J`, "Energy of the answer"],
+    ...costs(cost),
   ];
   return parts.filter(([text]) => text).map(([text, title]) => el("span", { text, title }));
 }
 
+/** Each reading in units of an answer; its title says where the number came from. @returns {[string, string][]} */
+function costs(cost = {}) {
+  const shown = [
+    ["Energy", cost.energy_j, 1, "J"],
+    ["Water", cost.water_l, 1000, "mL"],
+    ["Carbon", cost.carbon_g, 1000, "mg CO₂e"],
+    ["Money", cost.cost_usd, 1, "$"],
+  ];
+  return shown
+    .filter(([, reading]) => typeof reading?.value === "number")
+    .map(([name, { value, source }, factor, unit]) => [`${(value * factor).toPrecision(3)} ${unit}`, `${name}: ${source}`]);
+}

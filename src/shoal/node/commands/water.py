@@ -1,0 +1,52 @@
+"""`shoal water`: what a kilowatt-hour costs in water and carbon somewhere, and what this node's answers cost so far."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from typing import Annotated
+
+import typer
+
+from shoal.core.errors import InvalidRequest
+from shoal.node.config_sources import Loaded
+from shoal.node.flags import configured
+
+
+@configured("location", "cooling", "pue")
+def water(
+    loaded: Loaded,
+    country: Annotated[str | None, typer.Option(help="ISO 3166 code or English name, such as NG.")] = None,
+    kwh: Annotated[float, typer.Option(help="Electricity used by the computers.", min=0.0)] = 1.0,
+    since: Annotated[str | None, typer.Option(help="Report this node's answers from this day on, YYYY-MM-DD.")] = None,
+    until: Annotated[str | None, typer.Option(help="Last day of the report; today if not given.")] = None,
+    all_countries: Annotated[bool, typer.Option("--all", help="A line for every country with data.")] = False,
+) -> None:
+    """Litres, grams of CO2 and dollars: of `--kwh` in a country, or of this node's answers since a day.
+
+    --pue and --cooling tower say how the place is built; without a tower, no water evaporates on site.
+    """
+    from shoal.meter.places import codes, place
+    from shoal.node.metering import site
+    from shoal.node.water_text import country_lines, report_lines, table_lines
+
+    stated = site(loaded.config)
+    if all_countries:
+        lines = table_lines([place(code) for code in codes()], stated, kwh)
+    elif since is not None or until is not None:
+        lines = report_lines(loaded.config.home, _day("--since", since or "0001-01-01"), _day("--until", until), stated)
+    elif country is not None or stated.place is not None:
+        where = place(country) if country is not None else stated.place
+        assert where is not None
+        lines = country_lines(where, stated, kwh)
+    else:
+        raise InvalidRequest("expected --country NG, --all, or --since 2026-01-01; found none of them")
+    typer.echo("\n".join(lines))
+
+
+def _day(flag: str, text: str | None) -> str:
+    if text is None:
+        return datetime.now(UTC).date().isoformat()
+    try:
+        return date.fromisoformat(text).isoformat()
+    except ValueError:
+        raise InvalidRequest(f"{flag}: expected a day as YYYY-MM-DD, found {text!r}") from None

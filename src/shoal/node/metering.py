@@ -1,0 +1,66 @@
+"""The meter of a node: its energy source, where it stands, and the journal of what its answers cost."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from shoal.core.errors import BadConfig, InvalidRequest, LocalError
+from shoal.core.usage import Usage
+from shoal.meter.impact import Cooling, Site
+from shoal.meter.journal import Journal
+from shoal.meter.metered import Meter
+from shoal.meter.places import place
+from shoal.meter.source import Watts, open_source
+from shoal.node.config import NodeConfig
+
+log = logging.getLogger(__name__)
+
+
+def journal_path(home: Path) -> Path:
+    return home / "meter.json"
+
+
+def site(config: NodeConfig) -> Site:
+    """Where `config` says this machine stands. BadConfig for a place nobody knows."""
+    cooling: Cooling = "tower" if config.cooling == "tower" else "none"
+    if config.location is None:
+        return Site(None, config.pue, cooling, config.power_price)
+    try:
+        return Site(place(config.location), config.pue, cooling, config.power_price)
+    except InvalidRequest as error:
+        raise BadConfig("location", str(error).removeprefix("location: ")) from None
+
+
+class Metering:
+    """A `Meter` whose answers are written down. A journal that cannot be written is said once and given up."""
+
+    def __init__(self, config: NodeConfig) -> None:
+        self._journal: Journal | None = Journal.read(journal_path(config.home))
+        self._idle = 0.0
+        source = open_source(Watts(config.core_watts, config.idle_watts))
+        self.meter = Meter(source, site(config), on_answer=self._write)
+
+    def close(self) -> None:
+        """Write down what is not yet."""
+        if self._journal is not None and self._journal.days:
+            self._try(lambda journal: journal.save(time.time()))
+
+    def _write(self, usage: Usage) -> None:
+        def add(journal: Journal) -> None:
+            idle, self._idle = self.meter.idle_joules - self._idle, self.meter.idle_joules
+            journal.day(time.time()).idle_j += idle
+            journal.add(usage, time.time())
+
+        self._try(add)
+
+    def _try(self, action: Callable[[Journal], None]) -> None:
+        if self._journal is None:
+            return
+        try:
+            action(self._journal)
+        except LocalError as error:
+            log.warning("costs are no longer written down: %s", error)
+            self._journal = None

@@ -1,0 +1,101 @@
+"""Usage filled in where answers are made, and totals that survive."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from shoal.core.chunk import Chunk
+from shoal.core.clock import VirtualClock
+from shoal.core.errors import LocalError
+from shoal.core.request import Request
+from shoal.core.usage import Measured, Usage
+from shoal.meter.impact import Site
+from shoal.meter.journal import Journal
+from shoal.meter.metered import Meter, metered
+from shoal.meter.places import place
+from shoal.meter.source import EnergySource
+
+
+class Machine:
+    """Uses one joule for each token it makes."""
+
+    def __init__(self) -> None:
+        self.joules = 0.0
+
+    async def generate(self, request: Request) -> AsyncIterator[Chunk]:
+        for token in range(5):
+            self.joules += 1.0
+            await asyncio.sleep(0)
+            yield Chunk(token_ids=(token,), finish_reason="length" if token == 4 else None)
+        yield Chunk(usage=Usage(prompt_tokens=3, completion_tokens=5))
+
+    def meter(self, site: Site) -> Meter:
+        return Meter(EnergySource("rapl", None, lambda: self.joules), site, VirtualClock())
+
+
+async def answered(machine: Machine, meter: Meter, *names: str) -> list[Usage]:
+    generate = metered(machine.generate, meter)
+
+    async def one(name: str) -> Usage:
+        chunks = [chunk async for chunk in generate(Request(name, "m", "hello"))]
+        assert chunks[-1].usage is not None
+        return chunks[-1].usage
+
+    return list(await asyncio.gather(*map(one, names)))
+
+
+def test_an_answer_alone_pays_for_what_was_used_meanwhile() -> None:
+    machine = Machine()
+    (usage,) = asyncio.run(answered(machine, machine.meter(Site(place("NG"))), "a"))
+    assert usage.energy_j == Measured(5.0, "rapl")
+    assert usage.water_l is not None
+    assert usage.water_l.source == "modelled: Nigeria 2023, rapl"
+    assert usage.cost_usd is None
+
+
+def test_answers_at_once_share_and_sum_to_the_machines_total() -> None:
+    machine = Machine()
+    meter = machine.meter(Site())
+    usages = asyncio.run(answered(machine, meter, "a", "b", "c"))
+    paid = sum(usage.energy_j.value for usage in usages if usage.energy_j is not None)
+    assert paid + meter.idle_joules == pytest.approx(machine.joules)
+    assert min(usage.energy_j.value for usage in usages if usage.energy_j is not None) > 0
+
+
+def test_who_leaves_early_keeps_what_was_used_for_him() -> None:
+    machine = Machine()
+    meter = machine.meter(Site())
+
+    async def leave() -> None:
+        stream = metered(machine.generate, meter)(Request("a", "m", "hello"))
+        await anext(stream)
+        await stream.aclose()  # type: ignore[attr-defined]
+
+    asyncio.run(leave())
+    assert not meter._sharing.active
+    (usage,) = asyncio.run(answered(machine, meter, "b"))
+    assert usage.energy_j == Measured(5.0, "rapl")
+
+
+def test_the_journal_survives_and_sums(tmp_path: Path) -> None:
+    path, day = tmp_path / "meter.json", 1_700_000_000.0
+    journal = Journal.read(path)
+    for wall in (day, day + 10, day + 86_400 * 2):
+        journal.add(Usage(prompt_tokens=1, completion_tokens=2, energy_j=Measured(4.0, "rapl")), wall)
+    journal.save(day)
+    again = Journal.read(path)
+    assert again.days == journal.days
+    assert again.between("2023-11-14", "2023-11-15").requests == 2
+    assert again.between("0001-01-01", "9999-12-31").energy_j == 12.0
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"days": {"x": {"joule": 1}}}', '{"days": 3}', "\x00"])
+def test_a_file_that_is_no_journal_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "meter.json"
+    path.write_text(text)
+    with pytest.raises(LocalError, match=r"meter\.json: expected totals by day"):
+        Journal.read(path)
