@@ -23,7 +23,7 @@ ENGINE = ("model", "adapters", "device", "kernels", "threads", "context_length",
 
 SERVER = ("host", "port", "max_waiting", "api_keys", "cors_origins", "allowed_hosts", "max_body", "request_timeout",
           "adapter_loading", "log_format", "otel", "route", "upstreams", "upstream_keys",
-          "upstream_prices")  # fmt: skip
+          "upstream_prices", "location", "cooling", "pue", "power_price", "core_watts", "idle_watts")  # fmt: skip
 
 MESH = ("share", "share_with", "serve_peers", "share_price", "share_requests", "share_tokens", "share_models",
         "tickets", "mesh_host", "mesh_port", "relays", "relay_token", "lan")  # fmt: skip
