@@ -20,6 +20,7 @@ from shoal.core.fakes import ScriptedGenerate, words
 from shoal.core.request import Request
 from shoal.core.seams import Generate, closing
 from shoal.core.service import ModelCard
+from shoal.core.waiting import MAX_LATE, Pulse, within
 from shoal.fleet.accounts import Accounts, Limits
 from shoal.fleet.affinity import Affinity
 from shoal.fleet.cost import prompt_tokens
@@ -27,7 +28,6 @@ from shoal.fleet.health import Health
 from shoal.fleet.remote import RemoteEngine
 from shoal.fleet.route import Router
 from shoal.fleet.sharing import Offer, Sharing, read_offer
-from shoal.fleet.waiting import MAX_LATE, Pulse, within
 from shoal.fleet.wire import (
     FIRST_SILENCE_S,
     METHOD,

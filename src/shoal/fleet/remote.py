@@ -9,7 +9,7 @@ from shoal.core.chunk import Chunk
 from shoal.core.clock import Clock
 from shoal.core.errors import LinkClosed
 from shoal.core.request import Request
-from shoal.fleet.waiting import Pulse, within
+from shoal.core.waiting import Pulse, within
 from shoal.fleet.wire import FIRST_SILENCE_S, METHOD, MISSED_TICKS, SILENCE_S, TICK_S, read_chunks, write_request
 from shoal.mesh.calls import Caller, CallOptions, CallStream
 from shoal.mesh.peer_id import PeerId

@@ -20,11 +20,11 @@ from shoal.core.request import Request
 from shoal.core.seams import Generate
 from shoal.core.service import ModelCard
 from shoal.core.text import is_plain
+from shoal.core.waiting import within
 from shoal.fleet.accounts import Accounts
 from shoal.fleet.batches import batched
 from shoal.fleet.cost import prompt_tokens
 from shoal.fleet.provider import Load
-from shoal.fleet.waiting import within
 from shoal.fleet.wire import METHOD, MODELS, TICK_S, read_request, write_chunks
 from shoal.mesh.calls import Answering, CallStream, Incoming
 from shoal.mesh.peer_id import PeerId
