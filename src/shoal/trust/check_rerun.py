@@ -19,7 +19,7 @@ from typing import Protocol
 import numpy as np
 
 from shoal.core.errors import InvalidRequest, LocalError, RemoteError
-from shoal.core.receipt import SEGMENT_TOKENS, ModelIdentity, Opening, Output, OutputOpening, Receipt
+from shoal.core.receipt import SEGMENT_TOKENS, ModelIdentity, Opening, Receipt
 from shoal.core.request import Request, Sampling
 from shoal.engine.reading import Keep, Outputs
 from shoal.engine.sampler import SamplerState, uniform
@@ -51,6 +51,11 @@ class Question:
     def num_tokens(self) -> int:
         """That this answerer chose itself."""
         return len(self.tokens) - self.begins
+
+    @property
+    def num_rerun(self) -> int:
+        """Tokens that running it again computes."""
+        return len(self.prompt) + len(self.tokens) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,25 +123,19 @@ def differences(claimed: Sequence[bytes], rerun: Rerun) -> Differences:
     )
 
 
-def question(receipt: Receipt, opening: Opening, choice: int) -> Question:
-    """InvalidRequest where the opening lacks what it takes to run the answer again."""
-    output, shown = _output(receipt, opening, choice)
+def question(receipt: Receipt, opening: Opening, place: int) -> Question:
+    """Of `receipt.outputs[place]`. InvalidRequest where the opening lacks what it takes to run the answer again."""
+    if not 0 <= place < len(receipt.outputs) or len(opening.outputs) != len(receipt.outputs):
+        raise InvalidRequest(f"expected {len(receipt.outputs)} outputs in the opening, found {len(opening.outputs)}")
+    output, tokens = receipt.outputs[place], opening.outputs[place].tokens
     if receipt.approximation is not None:
         raise InvalidRequest("the answer was approximated on purpose; a full run differs, so it tells nothing")
-    if opening.request is None or not opening.prompt or not shown.tokens:
+    if opening.request is None or not opening.prompt or not tokens:
         raise InvalidRequest("expected an opening with request, prompt and tokens; this one hides them")
-    if len(shown.tokens) != output.num_tokens or not 0 <= output.begins < output.num_tokens:
-        raise InvalidRequest(f"expected {output.num_tokens} tokens, found {len(shown.tokens)}")
+    if len(tokens) != output.num_tokens or not 0 <= output.begins <= output.num_tokens:
+        raise InvalidRequest(f"expected {output.num_tokens} tokens, found {len(tokens)}")
     sampling = replace(opening.request.sampling, seed=receipt.sampling.seed)
-    request = replace(opening.request, sampling=sampling)
-    begun = 0 if request.resume is None else request.resume.choice
-    return Question(request, opening.prompt, shown.tokens, output.begins, begun + choice)
-
-
-def _output(receipt: Receipt, opening: Opening, choice: int) -> tuple[Output, OutputOpening]:
-    if not 0 <= choice < len(receipt.outputs) or len(opening.outputs) != len(receipt.outputs):
-        raise InvalidRequest(f"expected choice {choice} in receipt and opening, found {len(opening.outputs)} choices")
-    return receipt.outputs[choice], opening.outputs[choice]
+    return Question(replace(opening.request, sampling=sampling), opening.prompt, tokens, output.begins, output.choice)
 
 
 class _Seen:

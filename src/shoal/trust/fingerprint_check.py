@@ -9,13 +9,14 @@ to be checked: so it must not know which answers are.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shoal.core.errors import InvalidRequest
-from shoal.core.receipt import ModelIdentity, Opening, Receipt
+from shoal.core.receipt import ModelIdentity
 from shoal.trust.calibrate import STATISTICS, Limits, Pair, Tail, arithmetic, statistics
-from shoal.trust.check_rerun import Rerunner, differences, question
-from shoal.trust.verdict import Finding, Verdict
+from shoal.trust.check import Subject
+from shoal.trust.check_rerun import Question, Rerunner, differences, question
+from shoal.trust.verdict import Cost, Finding, Verdict
 
 FALSE_ALARMS = 0.001
 """Of honest answers, the share that fails; ten times as many are unsure."""
@@ -40,13 +41,12 @@ class FingerprintCheck:
     limits: FindLimits
     false_alarms: float = FALSE_ALARMS
 
-    async def __call__(self, receipt: Receipt, opening: Opening) -> Verdict:
+    async def __call__(self, subject: Subject) -> Verdict:
         """InvalidRequest for another model than the one here, or an opening that cannot be run again."""
-        self._check_model(receipt.model)
-        parts = [await self._choice(receipt, opening, choice) for choice in range(len(receipt.outputs))]
-        if not parts:
-            return Verdict("fingerprint", "unsure", "the receipt is of no answer: nothing to run again")
-        return min(parts, key=lambda verdict: ("fail", "unsure", "pass").index(verdict.outcome))
+        self._check_model(subject.receipt.model)
+        parts = [await self._output(subject, place) for place in range(len(subject.receipt.outputs))]
+        worst = min(parts, key=lambda verdict: ("fail", "unsure", "pass").index(verdict.outcome))
+        return replace(worst, cost=Cost(tokens=sum(part.cost.tokens for part in parts)))
 
     def _check_model(self, claimed: ModelIdentity) -> None:
         here = self.rerunner.identity
@@ -56,19 +56,25 @@ class FingerprintCheck:
                 f"here runs {here.name} ({here.weights.hex()[:12]}): only the same weights can tell"
             )
 
-    async def _choice(self, receipt: Receipt, opening: Opening, choice: int) -> Verdict:
-        asked = question(receipt, opening, choice)
-        claimed = opening.outputs[choice].fingerprints
+    async def _output(self, subject: Subject, place: int) -> Verdict:
+        asked = question(subject.receipt, subject.opening, place)
+        claimed = subject.opening.outputs[place].fingerprints
+        if asked.begins != subject.begins(asked.choice):
+            reason = f"it answers for tokens from {asked.begins} on, and was asked for those from "
+            return Verdict("fingerprint", "fail", f"{reason}{subject.begins(asked.choice)} on")
         if not claimed:
             return Verdict("fingerprint", "unsure", "the receipt has no fingerprints: nothing to compare with")
         if tuple(self.rerunner.prompt(asked.request)) != asked.prompt:
             return Verdict("fingerprint", "fail", "the prompt that was computed is not the one that was asked")
+        return replace(await self._compared(asked, claimed, subject.receipt.model), cost=Cost(tokens=asked.num_rerun))
+
+    async def _compared(self, asked: Question, claimed: Sequence[bytes], model: ModelIdentity) -> Verdict:
         rerun = await self.rerunner.rerun(asked)
         try:
             found = statistics(differences(claimed, rerun))
         except ValueError as error:
             return Verdict("fingerprint", "fail", f"the fingerprints are not of this answer: {error}")
-        pair = Pair(arithmetic(receipt.model), arithmetic(self.rerunner.identity), receipt.model.quantization)
+        pair = Pair(arithmetic(model), arithmetic(self.rerunner.identity), model.quantization)
         return judge(found, asked.num_tokens, pair, self.limits(pair), self.false_alarms)
 
 

@@ -1,0 +1,159 @@
+"""A share of the answers that came from peers, checked in idle time.
+
+    answer of a peer --drawn by policy--> queue (bounded) --when nobody waits for this machine--> settle --> recorded
+
+Rules that stay true in this file:
+- every answer of a peer is asked for with a receipt while audits are on, so nothing tells a peer which are checked;
+- nothing is checked while a request runs or waits here; a queue that grows past its bound drops its oldest entry;
+- an answer never waits for its check, and no failure of a check reaches an answer.
+
+What this does not protect against: a peer that answers honestly until it is trusted, or a single fraud that is not
+drawn. `policy.detection` says what a rate promises.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter, OrderedDict, deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from shoal.core.chunk import Chunk
+from shoal.core.clock import Clock
+from shoal.core.errors import ShoalError
+from shoal.core.receipt import Opening, Receipt
+from shoal.core.request import Request
+from shoal.core.seams import Generate, closing
+from shoal.trust.check import Checkers, Subject, decided, settle
+from shoal.trust.policy import Draw, Policy
+from shoal.trust.receipt import receipt_digest
+from shoal.trust.verdict import Verdict
+
+MAX_QUEUE = 64
+MAX_QUEUED_TOKENS = 200_000
+MAX_RECORDS = 2000
+IDLE_LOOK_S = 0.25
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What came of checking the part that `peer` made of the answer to `request_id`, at Unix seconds `at`."""
+
+    request_id: str
+    peer: str
+    verdicts: tuple[Verdict, ...]
+    at: float
+
+    @property
+    def verdict(self) -> Verdict:
+        return decided(self.verdicts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    request_id: str
+    peer: str
+    subject: Subject
+
+    @property
+    def num_tokens(self) -> int:
+        opening = self.subject.opening
+        return len(opening.prompt) + sum(len(output.tokens) for output in opening.outputs)
+
+
+@dataclass(slots=True)
+class Audits:
+    """`is_idle`: nobody's request runs or waits here. `told` hears every record, whoever it accuses or clears.
+
+    counts  "drawn", "dropped", "unsigned" (a peer gave no receipt that held), "pass", "fail", "unsure", "error".
+    """
+
+    policies: Sequence[Policy]
+    draw: Draw
+    checkers: Checkers
+    clock: Clock
+    is_idle: Callable[[], bool]
+    told: Callable[[Record], None] = lambda record: None
+    counts: Counter[str] = field(default_factory=Counter)
+    _queue: deque[tuple[Policy, _Drawn]] = field(default_factory=deque)
+    _records: OrderedDict[str, tuple[Record, ...]] = field(default_factory=OrderedDict)
+    _filled: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def audited(self, generate: Generate, peer: str) -> Generate:
+        """Answers of `peer`, each with a receipt asked for; the requester sees one only where it asked itself."""
+
+        async def answer(request: Request) -> AsyncIterator[Chunk]:
+            has_receipt = False
+            async with closing(generate(replace(request, receipt=True))) as chunks:
+                async for chunk in chunks:
+                    if chunk.receipt is not None:
+                        has_receipt = True
+                        self.offer(peer, request, chunk.receipt, chunk.opening)
+                    yield chunk if request.receipt else replace(chunk, receipt=None, opening=None)
+                    self.counts["unsigned"] += chunk.usage is not None and not has_receipt
+
+        return answer
+
+    def offer(self, peer: str, request: Request, receipt: Receipt, opening: Opening | None) -> None:
+        """An answer of `peer` is there: it may be drawn. Never raises, never waits."""
+        drawn = [policy for policy in self.policies if self.draw.is_drawn(policy, receipt_digest(receipt))]
+        if not drawn or opening is None:
+            return
+        resume = request.resume
+        begun = {} if resume is None else {resume.choice: len(resume.tokens)}
+        self.counts["drawn"] += 1
+        self._queue.append((drawn[-1], _Drawn(request.request_id, peer, Subject(receipt, opening, begun))))
+        while len(self._queue) > MAX_QUEUE or self._num_tokens() > MAX_QUEUED_TOKENS:
+            self._queue.popleft()
+            self.counts["dropped"] += 1
+        self._filled.set()
+
+    def records(self, request_id: str) -> tuple[Record, ...]:
+        """What is known of an answer; nothing yet, or ever, where it was not drawn."""
+        return self._records.get(request_id, ())
+
+    @property
+    def num_waiting(self) -> int:
+        return len(self._queue)
+
+    async def run(self) -> None:
+        """Check what is drawn until cancelled."""
+        while True:
+            await self._filled.wait()
+            await self.wait_until_idle()
+            if not self._queue:
+                self._filled.clear()
+                continue
+            policy, drawn = self._queue.popleft()
+            await self._check(policy, drawn)
+
+    async def wait_until_idle(self) -> None:
+        while not self.is_idle():
+            await self.clock.sleep(IDLE_LOOK_S)
+
+    async def _check(self, policy: Policy, drawn: _Drawn) -> None:
+        try:
+            verdicts = await settle(drawn.subject, policy.tier, self.checkers, self.clock)
+        except ShoalError as error:
+            self.counts["error"] += 1
+            _log.info("an answer of %s could not be checked: %s", drawn.peer[:10], error)
+            verdicts = (Verdict(policy.tier, "unsure", str(error)),)
+        except Exception:  # a bug in a check must not end all checks
+            self.counts["error"] += 1
+            _log.exception("checking an answer of %s failed", drawn.peer[:10])
+            return
+        record = Record(drawn.request_id, drawn.peer, verdicts, self.clock.wall())
+        self.counts[record.verdict.outcome] += 1
+        self._keep(record)
+        self.told(record)
+
+    def _keep(self, record: Record) -> None:
+        self._records[record.request_id] = (*self.records(record.request_id), record)
+        while len(self._records) > MAX_RECORDS:
+            self._records.popitem(last=False)
+
+    def _num_tokens(self) -> int:
+        return sum(drawn.num_tokens for _, drawn in self._queue)
