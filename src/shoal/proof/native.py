@@ -29,8 +29,13 @@ def library() -> c.CDLL | None:
         found = c.CDLL(str(build.library_path(unit=UNIT)))
     except (Unsupported, OSError):
         return None
-    found.proof_set_threads(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    found.proof_set_threads(usable_threads())
     return found
+
+
+def usable_threads() -> int:
+    """Processors this process may run on: how many threads a loop uses unless told otherwise."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def set_threads(threads: int) -> None:
