@@ -15,7 +15,7 @@ from shoal.trust.distribution import Claims, Ranks
 
 
 async def claims_of(rerunner: Rerunner, question: Question, positions: Sequence[int], num_ranks: int) -> Claims:
-    """One prefill of prompt and tokens, with logits at `positions` alone (rising, of the output). Errors as sessions'."""
+    """One prefill of prompt and tokens, with logits at `positions` (rising, of the output). Errors as of sessions."""
     whole = [*question.prompt, *question.tokens]
     state, accepted, at = rerunner.state(question), 0, 0
     session, ranks = await rerunner.session(), []
