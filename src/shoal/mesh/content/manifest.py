@@ -15,7 +15,7 @@ from shoal.core.encoding import encode
 from shoal.core.errors import LocalError, PeerFault
 from shoal.crypto.hashes import blake3_digest
 from shoal.mesh import parse
-from shoal.mesh.content.chunker import MAX_BYTES, chunk_sizes
+from shoal.mesh.content.chunker import MAX_BYTES, MIN_BYTES, chunk_sizes
 
 ID_BYTES = 32
 MAX_CHUNKS = 2**20
@@ -72,14 +72,16 @@ def _cut(data: memoryview, on_bytes: Callable[[int], None]) -> Manifest:
 
 def parse_manifest(data: bytes | memoryview, identity: bytes) -> Manifest:
     """The manifest of the blob `identity`. PeerFault for the bytes of any other."""
-    version, hashes, sizes = parse.row(parse.message(data, MAX_MANIFEST), 3)
+    version, hashes, sizes = parse.row(parse.message(data, MAX_MANIFEST, max_items=4), 3)
     parse.integer(version, 1, 1)
     count = len(parse.octets(sizes, 4 * MAX_CHUNKS)) // 4
     if len(sizes) != 4 * count or len(parse.octets(hashes, ID_BYTES * MAX_CHUNKS)) != ID_BYTES * count:
         raise PeerFault("expected as many hashes as sizes")
     numbers = tuple(int(size) for size in np.frombuffer(sizes, dtype=">u4"))
-    if any(not 0 < size <= MAX_BYTES for size in numbers):
-        raise PeerFault(f"expected pieces of 1 to {MAX_BYTES} bytes")
+    if any(not MIN_BYTES <= size <= MAX_BYTES for size in numbers[:-1]) or not all(
+        0 < size <= MAX_BYTES for size in numbers[-1:]
+    ):
+        raise PeerFault(f"expected pieces of {MIN_BYTES} to {MAX_BYTES} bytes, the last one of any size up to it")
     found = manifest(tuple(hashes[place : place + ID_BYTES] for place in range(0, len(hashes), ID_BYTES)), numbers)
     if found.id != identity:
         raise PeerFault(f"expected the manifest of {identity.hex()[:16]}, found that of {found.id.hex()[:16]}")

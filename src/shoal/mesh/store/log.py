@@ -29,6 +29,10 @@ class Fork:
     def sequence(self) -> int:
         return self.other.link.sequence
 
+    @property
+    def cost_bytes(self) -> int:
+        return self.one.cost_bytes + self.other.cost_bytes
+
     def row(self) -> list[Any]:
         return [self.one.row(), self.other.row()]
 
@@ -53,7 +57,7 @@ def is_fork(one: Entry, other: Entry) -> bool:
 
 @dataclass(slots=True)
 class Log:
-    """`entries` follow each other; the first has sequence 1 or is a checkpoint."""
+    """`entries` follow each other; the first has sequence 1 or is a checkpoint. `size_bytes` of memory, about."""
 
     author: bytes
     entries: list[Entry] = field(default_factory=list)
@@ -98,15 +102,15 @@ class Log:
     def append(self, entry: Entry) -> None:
         """The next entry, or a checkpoint that takes the place of all before it."""
         if entry.is_checkpoint:
-            self.entries, self.size_bytes = [], 0
+            self.entries, self.size_bytes = [], self.fork.cost_bytes if self.fork else 0
         self.entries.append(entry)
-        self.size_bytes += entry.size_bytes
+        self.size_bytes += entry.cost_bytes
 
-    def cut(self, fork: Fork) -> bool:
-        """Keep what is before the fork; False where an earlier one was known."""
-        if self.fork is not None and self.fork.sequence <= fork.sequence:
-            return False
-        self.fork = fork
-        self.entries = [entry for entry in self.entries if entry.link.sequence < fork.sequence]
-        self.size_bytes = sum(entry.size_bytes for entry in self.entries)
-        return True
+    def is_news(self, fork: Fork) -> bool:
+        """Whether no fork is known, or a later one."""
+        return self.fork is None or fork.sequence < self.fork.sequence
+
+    def cut(self, fork: Fork) -> Log:
+        """What is left of it: what is before the fork."""
+        entries = [entry for entry in self.entries if entry.link.sequence < fork.sequence]
+        return Log(self.author, entries, fork, sum(entry.cost_bytes for entry in entries) + fork.cost_bytes)

@@ -27,10 +27,16 @@ from shoal.mesh.store.log import Fork, parse_fork
 MAX_RANGES = 64
 MAX_AUTHORS = 256
 MAX_CONTROL = 128 * 1024
-MAX_BUNDLE = 8 * 2**20
 BUNDLE_BYTES = 2**20
+MAX_BUNDLE = 4 * 2**20
+"""A bundle that is full but for a byte may get a fork of two checkpoints more."""
 MAX_ENTRIES = 8192
 MAX_FORKS = 16
+MAX_ITEMS = 8 + 3 * MAX_ENTRIES + 7 * MAX_FORKS
+MAX_CONTROL_ITEMS = 8 + 4 * 17 * 64
+"""Of requests, and of the answers to them: arrays and their rows."""
+
+FINDING_ITEMS = 3 + 5 * max(FEW, WAYS)
 
 Data = bytes | bytearray | memoryview
 
@@ -50,7 +56,11 @@ def compare_bytes(namespace: bytes, ranges: Sequence[Printed]) -> bytes:
 
 def parse_compare(data: Data, namespace: bytes) -> tuple[Printed, ...]:
     rows = parse.many(_of(namespace, data, MAX_CONTROL, 2)[1], MAX_RANGES)
-    return tuple(_parse_printed(row) for row in rows)
+    asked = tuple(_parse_printed(row) for row in rows)
+    edges = sorted((item.range.low, item.range.high) for item in asked)
+    if any(high >= low for (_, high), (low, _) in pairwise(edges)):
+        raise PeerFault("expected ranges that do not overlap")  # so that an answer reads no log twice
+    return asked
 
 
 def findings_bytes(findings: Iterable[Finding]) -> bytes:
@@ -59,7 +69,7 @@ def findings_bytes(findings: Iterable[Finding]) -> bytes:
 
 def parse_findings(data: Data, asked: Sequence[Printed]) -> tuple[Finding, ...]:
     """One for each range asked about; PeerFault where they do not fit into it."""
-    rows = parse.row(parse.message(data, 2 * MAX_CONTROL), len(asked))
+    rows = parse.row(parse.message(data, 2 * MAX_CONTROL, 2 * FINDING_ITEMS * len(asked) + 8), len(asked))
     return tuple(_parse_finding(row, item.range) for row, item in zip(rows, asked, strict=True))
 
 
@@ -105,7 +115,7 @@ def bundled(entries: Iterable[Entry], forks: Iterable[Fork]) -> Bundle:
 
 
 def _of(namespace: bytes, data: Data, at_most: int, length: int) -> list[Any]:
-    fields = parse.row(parse.message(data, at_most), length)
+    fields = parse.row(parse.message(data, at_most, MAX_ITEMS if at_most == MAX_BUNDLE else MAX_CONTROL_ITEMS), length)
     if parse.octets(fields[0], HASH_BYTES, HASH_BYTES) != namespace:
         raise PeerFault("expected a message about another namespace than this one")
     return fields

@@ -36,7 +36,7 @@ TOMBSTONE_S = 7 * 86_400.0
 
 @dataclass(slots=True)
 class Budget:
-    """Bytes for the logs of all namespaces together; one for each replica, or shared between them."""
+    """Memory, about, for the logs of all namespaces together; one for each replica, or shared between them."""
 
     total_bytes: int = 512 * 2**20
     used_bytes: int = 0
@@ -44,7 +44,7 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`skew_s`: how far into the future an entry may claim to be from. Sizes of logs in bytes."""
+    """`skew_s`: how far into the future an entry may claim to be from. Sizes of logs in bytes of memory, about."""
 
     skew_s: float = 60.0
     author_bytes: int = 4 * 2**20
@@ -168,7 +168,6 @@ class Replica:
         if not is_trusted:
             require_signature(entry)
         if (fork := log.conflict(entry)) is not None:
-            self.logs[link.author] = log
             self._cut(fork, received)
             return "its author signed two histories"
         if log.fork is not None and link.sequence >= log.fork.sequence:
@@ -201,30 +200,34 @@ class Replica:
         self._seen = max(self._seen, entry.link.stamp)
 
     def _lacks_room(self, entry: Entry, log: Log) -> str:
-        size = entry.size_bytes
+        size = entry.cost_bytes
         after = size if entry.is_checkpoint else log.size_bytes + size
         # a checkpoint may go over by its own size once, or a full log could never become smaller
         if after > self._limits.author_bytes + (MAX_CHECKPOINT if entry.is_checkpoint else 0):
             return f"its author's log is full ({self._limits.author_bytes} bytes): it needs a checkpoint"
-        grown = after - log.size_bytes
-        if grown > 0 and self._size_bytes + grown > self._limits.namespace_bytes:
-            return f"the namespace is full ({self._limits.namespace_bytes} bytes)"
-        if grown > 0 and self._budget.used_bytes + grown > self._budget.total_bytes:
-            return f"the store is full ({self._budget.total_bytes} bytes)"
+        if full := self._is_full(after - log.size_bytes):
+            return full
         if log.author not in self.logs and len(self.logs) >= self._limits.num_authors:
             return f"there are {len(self.logs)} authors already"
         return ""
 
+    def _is_full(self, grown: int) -> str:
+        if grown > 0 and self._size_bytes + grown > self._limits.namespace_bytes:
+            return f"the namespace is full ({self._limits.namespace_bytes} bytes)"
+        if grown > 0 and self._budget.used_bytes + grown > self._budget.total_bytes:
+            return f"the store is full ({self._budget.total_bytes} bytes)"
+        return ""
+
     def _cut(self, fork: Fork, received: Received) -> None:
-        log = self.logs.get(fork.author)
-        if log is None:
-            if len(self.logs) >= self._limits.num_authors:
-                return
-            log = self.logs[fork.author] = Log(fork.author)
-        before = log.size_bytes
-        if not log.cut(fork):
+        """Remember a fork, where there is room for its proof: two entries of any size the author liked."""
+        if fork.author not in self.logs and len(self.logs) >= self._limits.num_authors:
             return
-        self._grow(log.size_bytes - before)
+        whole = self.logs.get(fork.author) or Log(fork.author)
+        log = whole.cut(fork)
+        if not whole.is_news(fork) or self._is_full(log.size_bytes - whole.size_bytes):
+            return
+        self.logs[fork.author] = log
+        self._grow(log.size_bytes - whole.size_bytes)
         old = self._parts.pop(fork.author, None) or Part(fork.author, self.namespace.owner)
         part = self._parts[fork.author] = Part(fork.author, self.namespace.owner)
         for entry in log.entries:

@@ -32,6 +32,12 @@ _log = logging.getLogger(__name__)
 SLICE = 64
 """Entries checked before other work gets its turn (about 10 ms)."""
 MAX_ROUNDS = 64
+MAX_CALLS = 512
+MAX_ASKED = 8192
+"""Calls and open ranges of one comparison. Twenty thousand authors that all differ need 4,096 ranges; who splits ranges
+without end has nothing to say."""
+LARGE = 64 * 1024
+"""A bundle that is read aside, so that the event loop goes on."""
 CHECKPOINT_SHARE = 0.5
 """Of the room for its log, used by an author that then writes a checkpoint."""
 
@@ -71,6 +77,7 @@ class Store:
         self._id = namespace.id
         self._disk = None if ground.path is None else Disk(ground.path)
         self._lock = asyncio.Lock()
+        self._reading = asyncio.Lock()
         self._random = random.Random(options.seed)  # noqa: S311  whom to tell, not a secret
         self._fresh: list[Entry | Fork] = []
         self._wake = asyncio.Event()
@@ -177,8 +184,11 @@ class Store:
 
     async def _differences(self, peer: PeerId) -> list[tuple[Head, Head]]:
         heads = self._snapshot()
-        asked, pairs = [heads.all()], list[tuple[Head, Head]]()
+        asked, pairs, calls = [heads.all()], list[tuple[Head, Head]](), 0
         while asked:
+            calls += 1
+            if calls > MAX_CALLS or len(asked) > MAX_ASKED:
+                raise PeerFault("expected a comparison that comes to an end, found ranges within ranges")
             batch, asked = asked[: messages.MAX_RANGES], asked[messages.MAX_RANGES :]
             data = await self._call(peer, "store.compare", messages.compare_bytes(self._id, batch))
             for finding in messages.parse_findings(data, batch):
@@ -198,7 +208,7 @@ class Store:
         is_more = bool(wanted)
         while is_more:
             data = await self._call(peer, "store.entries", messages.wanted_bytes(self._id, wanted))
-            bundle = messages.parse_bundle(data, self._id)
+            bundle = await self._read(data)
             news = await self.take(bundle)
             total.accepted += news.accepted
             total.refused += news.refused
@@ -232,11 +242,19 @@ class Store:
             total.accepted += news.accepted
             total.refused += news.refused
             total.forks += news.forks
+            if any(refusal.is_fault for refusal in news.refused):
+                break  # the rest is not worth its signatures' time
             await asyncio.sleep(0)
         self.num_refused += len(total.refused)
         if (fault := next((refusal for refusal in total.refused if refusal.is_fault), None)) is not None:
             raise PeerFault(fault.why)
         return total
+
+    async def _read(self, data: memoryview) -> Bundle:
+        if len(data) <= LARGE:
+            return messages.parse_bundle(data, self._id)
+        async with self._reading:  # one at a time: who sends many waits for the first
+            return await asyncio.to_thread(messages.parse_bundle, data, self._id)
 
     async def _keep(self, received: Received) -> None:
         """On disk first, then ready to be spread."""
@@ -271,5 +289,5 @@ class Store:
         return messages.bundle_bytes(self._id, self._bundle(messages.parse_wanted(body, self._id)))
 
     async def _on_push(self, incoming: Incoming, body: memoryview) -> Body:
-        await self.take(messages.parse_bundle(body, self._id))
+        await self.take(await self._read(body))
         return b""
