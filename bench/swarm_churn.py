@@ -15,6 +15,8 @@ import asyncio
 import itertools
 import json
 import random
+import re
+import resource
 import signal
 import statistics
 import sys
@@ -37,6 +39,7 @@ PERIOD_S = 1.0
 LOOK_S = 0.25
 STARTING = 4
 """Nodes started at once in the beginning."""
+SETTLE_S = 120.0
 IDLE_S = 10.0
 LEAST = 0.5
 """Of the nodes there were: with fewer left none is killed until starts have caught up."""
@@ -53,12 +56,17 @@ class Reply:
 
 @dataclass(slots=True)
 class Seen:
-    """Membership at the endpoints: peer -> when it was killed or began to start, and the latencies found."""
+    """Membership at the endpoints: peer -> when it was killed or was ready, and how long until an endpoint asked it
+    last (no link any more), knew it gone, and would ask it. `reasons`: how asking ended where it was not answered.
+    """
 
     killed: dict[str, float] = field(default_factory=dict)
     joined: dict[str, float] = field(default_factory=dict)
+    doubt_s: list[float] = field(default_factory=list)
     death_s: list[float] = field(default_factory=list)
     birth_s: list[float] = field(default_factory=list)
+    reasons: Counter[str] = field(default_factory=Counter)
+    decided: set[tuple[str, str, float]] = field(default_factory=set)
 
 
 def question(number: int) -> dict[str, Any]:
@@ -157,7 +165,10 @@ async def populate(found: Swarm, count: int) -> list[Node]:
 
 async def known(found: Swarm, endpoint: Node) -> set[str]:
     """Peers this endpoint would ask."""
-    peers = (await found.mesh(endpoint))["peers"]
+    return usable((await found.mesh(endpoint))["peers"])
+
+
+def usable(peers: Sequence[dict[str, Any]]) -> set[str]:
     return {peer["id"] for peer in peers if peer["models"] and peer["state"] != "gone"}
 
 
@@ -166,8 +177,8 @@ async def settle(found: Swarm, endpoints: Sequence[Node]) -> float:
     began = time.perf_counter()
     wanted = {node.id for node in found.living()} - {node.id for node in endpoints}
     while not all([wanted <= await known(found, endpoint) for endpoint in endpoints]):
-        if time.perf_counter() - began > 120:
-            raise RuntimeError("the endpoints do not know all nodes after 120 s")
+        if time.perf_counter() - began > SETTLE_S:
+            raise RuntimeError(f"the endpoints do not know all nodes after {SETTLE_S:.0f} s")
         await asyncio.sleep(LOOK_S)
     return time.perf_counter() - began
 
@@ -222,17 +233,38 @@ async def _busiest(found: Swarm, nodes: Sequence[Node]) -> Node:
 
 
 async def watch(found: Swarm, endpoints: Sequence[Node], seen: Seen) -> None:
-    """Until cancelled: when does each endpoint stop, or begin, to count on a peer."""
-    pending: dict[tuple[str, str], bool] = {}
+    """Until cancelled: when does each endpoint stop, or begin, to count on a peer, and why did it ask another one."""
+    noted: set[tuple[str, str, str]] = set()
     for endpoint in itertools.cycle(endpoints):
         with suppress(httpx.HTTPError):
-            usable = await known(found, endpoint)
-            for events, latencies, is_there in ((seen.killed, seen.death_s, False), (seen.joined, seen.birth_s, True)):
-                for peer, since in list(events.items()):
-                    if (peer in usable) is is_there and pending.get((endpoint.id, peer)) is not is_there:
-                        pending[endpoint.id, peer] = is_there
-                        latencies.append(time.perf_counter() - since)
+            view = await found.mesh(endpoint)
+            linked = {peer["id"] for peer in view["peers"] if peer["state"] == "connected"}
+            there = usable(view["peers"])
+            note(noted, endpoint, seen.killed, seen.doubt_s, "doubt", seen.killed.keys() - linked)
+            note(noted, endpoint, seen.killed, seen.death_s, "death", seen.killed.keys() - there)
+            note(noted, endpoint, seen.joined, seen.birth_s, "birth", seen.joined.keys() & there)
+            for item in view["decisions"]:
+                reason(seen, item)
         await asyncio.sleep(LOOK_S / len(endpoints))
+
+
+def note(
+    noted: set[tuple[str, str, str]], endpoint: Node, events: dict[str, float], latencies: list[float], kind: str,
+    happened: set[str],
+) -> None:  # fmt: skip
+    for peer in happened:
+        if (kind, endpoint.id, peer) not in noted:
+            noted.add((kind, endpoint.id, peer))
+            latencies.append(time.perf_counter() - events[peer])
+
+
+def reason(seen: Seen, decision: dict[str, Any]) -> None:
+    """Count how it ended, once, in words without names and numbers."""
+    name = (decision["request_id"], decision["provider"], decision["at"])
+    if name not in seen.decided:
+        seen.decided.add(name)
+        if decision["outcome"] != "answered":
+            seen.reasons[re.sub(r"\b[a-z2-7]{10,}\b|[0-9.]+", "_", decision["outcome"])[:90]] += 1
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -258,11 +290,18 @@ async def outcomes(found: Swarm, endpoints: Sequence[Node]) -> Counter[str]:
     return total
 
 
+def cpu_s() -> float:
+    """Of all nodes that have ended, which at the end are all."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
 async def run(nodes: int, seconds: float, clients: int) -> None:
     seen = Seen()
     async with swarm() as found:
         endpoints = await populate(found, nodes)
         settled_s = await settle(found, endpoints)
+        started_cpu_s = sum(node.cpu_s() for node in found.living())
         idle, most = await idle_share(found)
         memory = [node.memory_bytes() / 1e6 for node in found.living()]
         alone = next(node for node in found.nodes if node not in endpoints)
@@ -281,15 +320,19 @@ async def run(nodes: int, seconds: float, clients: int) -> None:
         asked.subtract(before)
     rows[1] |= {
         "kills": kills, "joins": joins, "failed_over": sum(n for name, n in asked.items() if "failed" in name),
+        "doubt_p50_s": percentile(seen.doubt_s, 0.5), "doubt_p99_s": percentile(seen.doubt_s, 0.99),
         "death_p50_s": percentile(seen.death_s, 0.5), "death_p99_s": percentile(seen.death_s, 0.99),
         "birth_p50_s": percentile(seen.birth_s, 0.5), "birth_p99_s": percentile(seen.birth_s, 0.99),
+        "reasons": dict(seen.reasons.most_common(8)),
     }  # fmt: skip
     show(rows)
     about = {**machine(), "nodes": nodes, "seconds": seconds, "clients": clients, "settled_s": round(settled_s, 1),
              "idle_core_share": round(idle, 4), "idle_core_share_most": round(most, 4),
+             "cpu_s": round(cpu_s()), "cpu_s_started": round(started_cpu_s),
              "memory_mb_median": round(statistics.median(memory)), "memory_mb_most": round(max(memory))}  # fmt: skip
-    print(f"a node: {about['memory_mb_median']} MB resident, idle {idle:.1%} of a core (most {most:.1%}); "
-          f"{rows[1]['kills']} killed, {rows[1]['joins']} joined, {rows[1]['failed_over']} fail-overs; noticed after "
+    print(f"a node: {about['memory_mb_median']} MB resident, idle {idle:.1%} of a core (most {most:.1%}), "
+          f"{started_cpu_s / nodes:.1f} CPU-s until all know all; {rows[1]['kills']} killed, {rows[1]['joins']} joined, {rows[1]['failed_over']} fail-overs; "
+          f"asked last after p50 {rows[1]['doubt_p50_s']:.2f} s, p99 {rows[1]['doubt_p99_s']:.2f} s, known dead after "
           f"p50 {rows[1]['death_p50_s']:.2f} s, p99 {rows[1]['death_p99_s']:.2f} s; newcomers used after "
           f"p50 {rows[1]['birth_p50_s']:.2f} s, p99 {rows[1]['birth_p99_s']:.2f} s")  # fmt: skip
     finish("swarm_churn", rows, {"kept": 1 - rows[1]["lost"] / max(1, rows[1]["requests"])}, about)
@@ -305,6 +348,8 @@ def show(rows: Sequence[dict[str, Any]]) -> None:
     for item in rows:
         for trouble, count in item["troubles"].items():
             print(f"{item['what']}: {count} x {trouble}")
+        for words, count in item.get("reasons", {}).items():
+            print(f"  moved on {count} x: {words}")
 
 
 def main() -> None:
