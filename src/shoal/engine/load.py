@@ -41,6 +41,7 @@ class RunnerOptions:
     kv_memory       of keys and values together, all used before anything is evicted; None: room for `max_running` full
                     contexts, at most a quarter of the free memory, and at least one context, filled beyond SOFT_BYTES
                     only when needed.
+    num_blocks      of the cache, where somebody else's cache has to have as many; None: as `kv_memory` says.
     """
 
     device: str = "auto"
@@ -51,6 +52,7 @@ class RunnerOptions:
     kv_type: Literal["f32", "f16", "int8"] | None = None
     activation_bits: Literal[8, 16] | None = None
     kv_memory: int | None = None
+    num_blocks: int | None = None
     max_running: int = 32
     max_adapters: int = 8
     kernel_cache: Path | None = None
@@ -99,13 +101,15 @@ def block_bytes(config: ModelConfig, options: RunnerOptions, head_bytes: int) ->
 
 def soft_blocks(config: ModelConfig, options: RunnerOptions, context: int, head_bytes: int) -> int:
     """Blocks to fill before any is evicted; 0, which is all, where `kv_memory` says how much memory to use."""
-    if options.kv_memory is not None:
+    if options.kv_memory is not None or options.num_blocks is not None:
         return 0
     return max(SOFT_BYTES // block_bytes(config, options, head_bytes), -(-context // options.block_size))
 
 
 def num_blocks(config: ModelConfig, options: RunnerOptions, context: int, head_bytes: int) -> int:
     """Blocks of the cache. BadConfig where `kv_memory` does not hold a single context."""
+    if options.num_blocks is not None:
+        return options.num_blocks
     per_block = block_bytes(config, options, head_bytes)
     one_context = -(-context // options.block_size)
     if options.kv_memory is not None:

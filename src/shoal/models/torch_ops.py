@@ -130,7 +130,7 @@ class TorchOps:
         inputs = self.step.batch.inputs
         if inputs is None or inputs.shape[1:] != (width,):
             raise ValueError(f"expected inputs {width} wide, found {None if inputs is None else inputs.shape}")
-        return torch.from_numpy(inputs).to(self.step.tokens.device, self.weights.dtype)
+        return torch.from_numpy(inputs.copy()).to(self.step.tokens.device, self.weights.dtype)
 
     def gathered(self, x: torch.Tensor) -> torch.Tensor:
         """The batch's output rows of x, in float32."""

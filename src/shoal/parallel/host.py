@@ -1,0 +1,131 @@
+"""Stages served to peers: who may, how many, for how long. One thread computes, so steps never meet.
+
+A session is a stream call. It ends with the call, after `IDLE_S` without a message, or at the first message that breaks
+a rule; its blocks come back when the step in progress, if any, is done, for release goes through the same thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from shoal.core.clock import Clock
+from shoal.core.errors import InvalidRequest, Overloaded
+from shoal.core.waiting import within
+from shoal.mesh.calls import Answering, CallStream, Incoming
+from shoal.mesh.carrier import Bytes
+from shoal.mesh.peer_id import PeerId
+from shoal.parallel.frames import (
+    METHOD,
+    OFFERS,
+    CopyFrame,
+    Open,
+    read_frame,
+    read_open,
+    write_info,
+    write_offers,
+    write_stream,
+)
+from shoal.parallel.stage import Session, Stage
+
+FIRST_S = 20.0
+IDLE_S = 900.0
+TAKE_S = 30.0
+MAX_SESSIONS = 16
+MAX_PER_PEER = 4
+MAX_SHARE = 0.5
+"""Of a stage's cache, for one session: two askers always fit."""
+
+
+@dataclass(slots=True)
+class StageHost:
+    """`consent` raises (Unauthorized) for a peer that is not served; it is asked for every session and every offer."""
+
+    stages: Sequence[Stage]
+    consent: Callable[[PeerId], None]
+    clock: Clock
+    sessions: Counter[PeerId] = field(default_factory=Counter)
+    _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "shoal-stage"))
+
+    def register(self, answering: Answering) -> None:
+        answering.streaming(METHOD, self.serve)
+        answering.unary(OFFERS, self.offers)
+
+    async def offers(self, incoming: Incoming, body: memoryview) -> bytes:
+        """The stages there are; nothing, not even a name, for those who are not served."""
+        self.consent(incoming.peer)
+        return write_offers([stage.info for stage in self.stages])
+
+    async def serve(self, incoming: Incoming, call: CallStream) -> None:
+        """One session."""
+        self.consent(incoming.peer)
+        messages = aiter(call)
+        wish = read_open(await within(self.clock, FIRST_S, anext(messages)))
+        stage = self._find(wish)
+        self._admit(incoming.peer, stage, wish)
+        try:
+            await self._session(call, messages, stage, wish)
+        finally:
+            self.sessions -= Counter({incoming.peer: 1})
+
+    async def close(self) -> None:
+        """Wait for the step in progress, then let go of the weights. Sessions must have ended."""
+        await asyncio.to_thread(self._thread.shutdown)
+        for stage in self.stages:
+            stage.close()
+
+    def _find(self, wish: Open) -> Stage:
+        for stage in self.stages:
+            info = stage.info
+            if (info.digest, info.first, info.last) == (wish.digest, wish.first, wish.last):
+                return stage
+        raise InvalidRequest(f"no stage with layers {wish.first} to {wish.last} of that model here", "layers")
+
+    def _admit(self, peer: PeerId, stage: Stage, wish: Open) -> None:
+        if self.sessions.total() >= MAX_SESSIONS or self.sessions[peer] >= MAX_PER_PEER:
+            raise Overloaded(
+                f"{self.sessions.total()} sessions are open here, {self.sessions[peer]} of them yours", 30.0
+            )
+        most = max(1, int(stage.num_blocks * MAX_SHARE))
+        if wish.num_blocks > most:
+            raise Overloaded(f"expected at most {most} blocks of cache, found {wish.num_blocks}", 30.0)
+        self.sessions[peer] += 1
+
+    async def _session(self, call: CallStream, messages: AsyncIterator[memoryview], stage: Stage, wish: Open) -> None:
+        loop = asyncio.get_running_loop()
+        taking = self._thread.submit(stage.take, wish.num_blocks)
+        try:
+            session = await asyncio.wrap_future(taking)
+            await self._send(call, [write_info(stage.info)])
+            while (message := await self._next(messages)) is not None:
+                if answer := await loop.run_in_executor(self._thread, _obey, stage, session, message):
+                    await self._send(call, answer)
+            await call.end()
+        finally:
+            self._thread.submit(_give_back, stage, taking)
+
+    async def _next(self, messages: AsyncIterator[memoryview]) -> memoryview | None:
+        try:
+            return await within(self.clock, IDLE_S, anext(messages))
+        except StopAsyncIteration:
+            return None
+
+    async def _send(self, call: CallStream, message: list[Bytes]) -> None:
+        await within(self.clock, TAKE_S, call.send(message))
+
+
+def _give_back(stage: Stage, taking: Future[Session]) -> None:
+    if taking.exception() is None:
+        stage.give_back(taking.result())
+
+
+def _obey(stage: Stage, session: Session, message: memoryview) -> list[Bytes]:
+    """In the stage's thread: what to answer, or nothing."""
+    frame = read_frame(message, stage.info.hidden_size)
+    if isinstance(frame, CopyFrame):
+        stage.copy(session, frame)
+        return []
+    return write_stream(stage.step(session, frame))
