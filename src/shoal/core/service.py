@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from shoal.core.errors import InvalidRequest
+from shoal.core.receipt_view import Receipts
 from shoal.core.request import Message
 from shoal.core.seams import Generate
 
@@ -187,6 +188,7 @@ class Service:
     embed          (model, inputs as text or token ids) -> float32 array (len(inputs), dimensions), L2-normalised,
                    and the number of tokens read.
     load_adapter   (name, path) -> its card; unload_adapter (name).
+    receipts       what can be asked about receipts; None: this server knows none.
     mesh           a fresh view of the mesh; None from it while this node is in none.
     ping           (peer id) -> round trips to it, connecting first where needed.
     """
@@ -200,5 +202,6 @@ class Service:
     embed: Callable[[str, Sequence[str | tuple[int, ...]]], Awaitable[tuple[np.ndarray, int]]]
     load_adapter: Callable[[str, str], Awaitable[ModelCard]]
     unload_adapter: Callable[[str], Awaitable[None]]
+    receipts: Receipts | None = None
     mesh: Callable[[], MeshView | None] = lambda: None
     ping: Callable[[str], Awaitable[PingView]] = no_mesh

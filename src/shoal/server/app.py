@@ -26,6 +26,7 @@ from shoal.server.hosts import HostCheck
 from shoal.server.metrics import Metrics
 from shoal.server.openapi import document
 from shoal.server.problems import Problems
+from shoal.server.receipt_metrics import ReceiptCollector
 from shoal.server.routes import OPERATIONS, Handler
 from shoal.server.static import FOLDER, static_files
 from shoal.server.store import ResponseStore
@@ -41,6 +42,8 @@ def create_app(
     """The ASGI app. BadConfig where the configuration cannot work; nothing global is touched, so apps coexist."""
     config, clock = config or ServerConfig(), clock or SystemClock()
     metrics = Metrics(service.stats, service.mesh)
+    if service.receipts is not None:
+        metrics.registry.register(ReceiptCollector(service.receipts.stats))
     store = ResponseStore(config.max_stored_responses, config.max_stored_bytes)
     context = Context(service, config, metrics, store, clock)
     app: ASGIApp = KeyCheck(Router(_routes(context, console), redirect_slashes=False), config.api_keys)

@@ -14,7 +14,7 @@ from shoal.core.clock import Clock
 from shoal.core.service import Service
 from shoal.server.config import ServerConfig
 from shoal.server.metrics import Metrics
-from shoal.server.store import ResponseStore
+from shoal.server.store import Owners, ResponseStore
 
 
 @dataclass(slots=True)
@@ -46,6 +46,7 @@ class Context:
     metrics: Metrics
     store: ResponseStore
     clock: Clock
+    owners: Owners = field(default_factory=Owners)
 
 
 def record_of(request: HttpRequest) -> Record:

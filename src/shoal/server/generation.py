@@ -24,6 +24,7 @@ BUFFERED_CHUNKS = 64
 async def run(context: Context, record: Record, requests: Sequence[Request]) -> AsyncGenerator[Chunk]:
     """Chunks of all `requests`, as if they were one. LocalError for a stream that breaks the rules of `core.chunk`."""
     watch = _Watch(context, record, requests[0].adapter or requests[0].model)
+    context.owners.note([request.request_id for request in requests], record.owner)
     total: Usage | None = None
     num_open = len(requests)
     try:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from starlette.requests import Request as HttpRequest
 from starlette.types import ASGIApp
 
+from shoal.core.receipt_view import ReceiptView, Verification
 from shoal.core.service import EngineStats, MeshView, PingView
-from shoal.server.api import adapters, chat, completions, embeddings, mesh, models, probes, responses, tokens
+from shoal.server.api import adapters, chat, completions, embeddings, mesh, models, probes, receipts, responses, tokens
 from shoal.server.context import Context
 from shoal.server.wire.chat import ChatCompletion, ChatRequest
 from shoal.server.wire.completions import Completion, CompletionRequest
@@ -26,6 +27,7 @@ from shoal.server.wire.misc import (
     TokenizeRequest,
     UnloadAdapter,
 )
+from shoal.server.wire.receipts import VerifyRequest
 from shoal.server.wire.responses import Deleted, ResponseObject, ResponseRequest
 
 Handler = Callable[[Context, HttpRequest], Awaitable[ASGIApp]]
@@ -66,6 +68,10 @@ OPERATIONS = (
               DetokenizeRequest, DetokenizeAnswer),
     Operation("POST", "/v1/load_lora_adapter", "load_adapter", adapters.load, "Load an adapter", LoadAdapter),
     Operation("POST", "/v1/unload_lora_adapter", "unload_adapter", adapters.unload, "Unload it", UnloadAdapter),
+    Operation("GET", "/v1/receipts/{receipt_id:path}", "get_receipt", receipts.show, "A receipt this node signed",
+              None, ReceiptView),
+    Operation("POST", "/v1/verify", "verify", receipts.verify, "Look at receipts, whoever signed them",
+              VerifyRequest, Verification),
     Operation("GET", "/v1/stats", "stats", probes.stats, "A snapshot of the engine", None, EngineStats),
     Operation("GET", "/v1/mesh", "mesh", mesh.show, "Peers, and who answered what", None, MeshView),
     Operation("POST", "/v1/mesh/ping", "ping", mesh.ping, "Round trips to a peer", PingRequest, PingView),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,3 +67,21 @@ class ResponseStore:
     def remove(self, response_id: str, owner: bytes) -> None:
         self.get(response_id, owner)
         self._size_bytes -= self._entries.pop(response_id)[1]
+
+
+class Owners:
+    """Which key asked for the latest answers, by request id. Bounded; the oldest goes first."""
+
+    def __init__(self, max_count: int = 4096) -> None:
+        self._max_count = max_count
+        self._owners: OrderedDict[str, bytes] = OrderedDict()
+
+    def note(self, request_ids: Iterable[str], owner: bytes) -> None:
+        for request_id in request_ids:
+            self._owners[request_id] = owner
+            if len(self._owners) > self._max_count:
+                self._owners.popitem(last=False)
+
+    def is_owner(self, request_id: str, owner: bytes) -> bool:
+        """False for what is no longer known."""
+        return self._owners.get(request_id) == owner

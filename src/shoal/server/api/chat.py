@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 from shoal.core.chunk import Chunk, FinishReason, TokenLogprob, Usage
 from shoal.core.request import Request
 from shoal.server import parse, sse
+from shoal.server.api.receipts import told
 from shoal.server.api.reply import error_event, json_event, json_response
 from shoal.server.api.requests import FINGERPRINT, check_choices, check_size, deadline, include_usage, note
 from shoal.server.cancel import until_gone
@@ -45,9 +46,9 @@ async def chat(context: Context, http: HttpRequest) -> ASGIApp:
     chunks = run(context, note(http, body, target), [request])
     head = {"id": request.request_id, "created": int(context.clock.wall()), "model": target.card.id}
     if body.stream:
-        events = stream(chunks, head, request, wants_usage)
+        events = stream(context, chunks, head, request, wants_usage)
         return sse.EventStream(events, error_event, context.config.keepalive_s)
-    return await until_gone(http.receive, whole(chunks, head, request))
+    return await until_gone(http.receive, whole(context, chunks, head, request))
 
 
 def to_request(context: Context, body: ChatRequest, target: Target) -> Request:
@@ -70,14 +71,18 @@ def to_request(context: Context, body: ChatRequest, target: Target) -> Request:
         adapter=target.adapter,
         priority=body.priority or 0,
         deadline=deadline(context),
+        receipt=bool(body.receipt),
         approximation=body.approximation(),
     )
 
 
 async def stream(
-    chunks: AsyncGenerator[Chunk], head: dict[str, Any], request: Request, wants_usage: bool
+    context: Context, chunks: AsyncGenerator[Chunk], head: dict[str, Any], request: Request, wants_usage: bool
 ) -> AsyncGenerator[bytes]:
-    """Each choice begins with its role; `usage` is null in every chunk but the last, where it was asked for."""
+    """Each choice begins with its role; `usage` is null in every chunk but the last, where it was asked for.
+
+    The last chunk, which has no choice, also carries the receipt.
+    """
     head = {"object": "chat.completion.chunk", "system_fingerprint": FINGERPRINT} | head
     more = {"usage": None} if wants_usage else {}
     seen: set[int] = set()
@@ -90,9 +95,17 @@ async def stream(
                 yield json_event({**head, "choices": [first], **more})
             for choice in chunk_choices(chunk, request.sampling.logprobs is not None):
                 yield json_event({**head, "choices": [choice], **more})
-            if wants_usage and chunk.usage is not None:
-                yield json_event({**head, "choices": [], "usage": chat_usage(chunk.usage).plain()})
+            if (last := last_event(context, chunk, wants_usage)) is not None:
+                yield json_event({**head, "choices": [], **last})
     yield sse.DONE
+
+
+def last_event(context: Context, chunk: Chunk, wants_usage: bool) -> dict[str, Any] | None:
+    """What a stream ends with besides its choices, if anything."""
+    if chunk.usage is None:
+        return None
+    usage = {"usage": chat_usage(chunk.usage).plain()} if wants_usage else {}
+    return {**usage, **told(context, chunk)} or None
 
 
 def chunk_choices(chunk: Chunk, has_logprobs: bool) -> list[dict[str, Any]]:
@@ -143,24 +156,28 @@ class Gathered:
             self.calls[part.index].function.arguments += part.arguments
 
 
-async def gather(chunks: AsyncGenerator[Chunk], n: int) -> tuple[list[Gathered], Usage]:
-    choices, usage = [Gathered() for _ in range(n)], Usage()
+async def gather(chunks: AsyncGenerator[Chunk], n: int) -> tuple[list[Gathered], Chunk]:
+    """The choices, and the chunk that ended the answer."""
+    choices, last = [Gathered() for _ in range(n)], Chunk(usage=Usage())
     async with aclosing(chunks):
         async for chunk in chunks:
             choices[chunk.index].add(chunk)
-            usage = chunk.usage or usage
-    return choices, usage
+            last = chunk if chunk.usage is not None else last
+    return choices, last
 
 
-async def whole(chunks: AsyncGenerator[Chunk], head: dict[str, Any], request: Request) -> Response:
-    choices, usage = await gather(chunks, request.n)
+async def whole(
+    context: Context, chunks: AsyncGenerator[Chunk], head: dict[str, Any], request: Request
+) -> Response:  # fmt: skip
+    choices, last = await gather(chunks, request.n)
     has_logprobs = request.sampling.logprobs is not None
     answer = ChatCompletion(
         object="chat.completion",
         choices=[_choice(index, choice, has_logprobs) for index, choice in enumerate(choices)],
-        usage=chat_usage(usage),
+        usage=chat_usage(last.usage or Usage()),
         system_fingerprint=FINGERPRINT,
         **head,
+        **told(context, last),
     )
     return json_response(answer)
 

@@ -10,10 +10,12 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from shoal.core.chunk import Chunk
+from shoal.core.chunk import Chunk, Usage
+from shoal.core.errors import InvalidRequest
 from shoal.core.request import Request
 from shoal.server import parse, sse
-from shoal.server.api.chat import gather
+from shoal.server.api.chat import gather, last_event
+from shoal.server.api.receipts import told
 from shoal.server.api.reply import error_event, json_event, json_response
 from shoal.server.api.requests import FINGERPRINT, check_choices, check_size, deadline, include_usage, note
 from shoal.server.cancel import until_gone
@@ -45,9 +47,9 @@ async def complete(context: Context, http: HttpRequest) -> ASGIApp:
         "system_fingerprint": FINGERPRINT,
     }
     if body.stream:
-        events = stream(chunks, head, requests, wants_usage)
+        events = stream(context, chunks, head, requests, wants_usage)
         return sse.EventStream(events, error_event, context.config.keepalive_s)
-    return await until_gone(http.receive, whole(chunks, head, requests))
+    return await until_gone(http.receive, whole(context, chunks, head, requests))
 
 
 def to_requests(context: Context, body: CompletionRequest, target: Target) -> list[Request]:
@@ -55,6 +57,8 @@ def to_requests(context: Context, body: CompletionRequest, target: Target) -> li
     prompts, n, answer_id = prompts_of(body.prompt), body.n or 1, fresh_id("cmpl-")
     check_size(context, prompts, "prompt")
     check_choices(context, n * len(prompts), "n")
+    if body.receipt and len(prompts) > 1:
+        raise InvalidRequest("receipt: one prompt at a time; every receipt is of one request", "receipt")
     sampling = body.sampling(DEFAULT_MAX_TOKENS if body.max_tokens is None else body.max_tokens, body.logprobs)
     constraint, ends_at, approximation = body.constraint(), deadline(context), body.approximation()
     return [
@@ -69,6 +73,7 @@ def to_requests(context: Context, body: CompletionRequest, target: Target) -> li
             echo=bool(body.echo),
             priority=body.priority or 0,
             deadline=ends_at,
+            receipt=bool(body.receipt),
             approximation=approximation,
         )
         for position, prompt in enumerate(prompts)
@@ -76,7 +81,11 @@ def to_requests(context: Context, body: CompletionRequest, target: Target) -> li
 
 
 async def stream(
-    chunks: AsyncGenerator[Chunk], head: dict[str, Any], requests: Sequence[Request], wants_usage: bool
+    context: Context,
+    chunks: AsyncGenerator[Chunk],
+    head: dict[str, Any],
+    requests: Sequence[Request],
+    wants_usage: bool,
 ) -> AsyncGenerator[bytes]:
     more = {"usage": None} if wants_usage else {}
     offsets = [Offsets() for _ in range(len(requests) * requests[0].n)]
@@ -86,13 +95,15 @@ async def stream(
             logprobs = completion_logprobs(chunk.logprobs, offsets[chunk.index]).plain() if has_logprobs else None
             choice = {"index": chunk.index, "text": chunk.text, "logprobs": logprobs}
             yield json_event({**head, "choices": [{**choice, "finish_reason": chunk.finish_reason}], **more})
-            if wants_usage and chunk.usage is not None:
-                yield json_event({**head, "choices": [], "usage": chat_usage(chunk.usage).plain()})
+            if (last := last_event(context, chunk, wants_usage)) is not None:
+                yield json_event({**head, "choices": [], **last})
     yield sse.DONE
 
 
-async def whole(chunks: AsyncGenerator[Chunk], head: dict[str, Any], requests: Sequence[Request]) -> Response:
-    choices, usage = await gather(chunks, len(requests) * requests[0].n)
+async def whole(
+    context: Context, chunks: AsyncGenerator[Chunk], head: dict[str, Any], requests: Sequence[Request]
+) -> Response:
+    choices, last = await gather(chunks, len(requests) * requests[0].n)
     has_logprobs = requests[0].sampling.logprobs is not None
     answers = [
         CompletionChoice(
@@ -103,4 +114,5 @@ async def whole(chunks: AsyncGenerator[Chunk], head: dict[str, Any], requests: S
         )
         for index, choice in enumerate(choices)
     ]
-    return json_response(Completion(choices=answers, usage=chat_usage(usage), **head))
+    usage = chat_usage(last.usage or Usage())
+    return json_response(Completion(choices=answers, usage=usage, **head, **told(context, last)))

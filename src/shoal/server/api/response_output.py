@@ -23,13 +23,14 @@ Event = dict[str, Any]
 
 @dataclass(slots=True)
 class ResponseMachine:
-    """`head` holds the response's fields that do not change."""
+    """`head` holds the response's fields that do not change, `receipt` the field of that name once there is one."""
 
     head: dict[str, Any]
     output: list[dict[str, Any]] = field(default_factory=list)
     open_call: int | None = None
     is_open: bool = False
     usage: Usage | None = None
+    receipt: dict[str, Any] = field(default_factory=dict)
     finish_reason: FinishReason | None = None
     num_events: int = 0
 
@@ -65,7 +66,8 @@ class ResponseMachine:
         reason = {"reason": "max_output_tokens"} if status == "incomplete" else None
         usage = responses_usage(self.usage).plain() if self.usage is not None else None
         output = [_copy(item) for item in self.output]
-        return {**self.head, "status": status, "incomplete_details": reason, "output": output, "usage": usage}
+        said = {"status": status, "incomplete_details": reason, "output": output, "usage": usage}
+        return {**self.head, **said, **self.receipt}
 
     def message(self) -> Message:
         """The answer as a later request's history has it."""

@@ -15,6 +15,7 @@ from shoal.core.chunk import Chunk
 from shoal.core.errors import InvalidRequest
 from shoal.core.request import Message, Request
 from shoal.server import parse, sse
+from shoal.server.api.receipts import told
 from shoal.server.api.reply import json_event, json_response, log_bug
 from shoal.server.api.requests import check_size, deadline, note
 from shoal.server.api.response_input import conversation, format_of, logprobs_of
@@ -75,6 +76,7 @@ async def stream(
                 has_begun = True
                 for event in machine.begin():
                     yield _named(event)
+            machine.receipt |= told(context, chunk)
             for event in machine.take(chunk):
                 yield _named(event)
     for event in machine.end():
@@ -87,6 +89,7 @@ async def whole(
 ) -> Response:  # fmt: skip
     async with aclosing(chunks):
         async for chunk in chunks:
+            machine.receipt |= told(context, chunk)
             for _ in machine.take(chunk):
                 pass
     for _ in machine.end():
@@ -142,6 +145,7 @@ def _to_request(context: Context, body: ResponseRequest, target: Target, message
         adapter=target.adapter,
         priority=body.priority or 0,
         deadline=deadline(context),
+        receipt=bool(body.receipt),
         approximation=body.approximation(),
     )
 

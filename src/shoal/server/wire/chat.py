@@ -12,6 +12,7 @@ from shoal.core.request import Constraint
 from shoal.server.wire.base import Answer, Name, Wire
 from shoal.server.wire.logprobs import ChatLogprobs
 from shoal.server.wire.messages import Messages
+from shoal.server.wire.receipts import ReceiptAnswer
 from shoal.server.wire.sampling import ANY_OBJECT, SamplingFields
 from shoal.server.wire.tools import ChatTool, Mode, NamedChoice
 from shoal.server.wire.usage import ChatUsage
@@ -127,3 +128,4 @@ class ChatCompletion(Answer):
     choices: list[ChatChoice]
     usage: ChatUsage
     system_fingerprint: str
+    receipt: ReceiptAnswer | None = None

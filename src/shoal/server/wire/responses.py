@@ -9,6 +9,7 @@ from pydantic import Discriminator, Field, Tag
 from shoal.server.wire.base import Answer, Name, Wire
 from shoal.server.wire.chat import JsonObjectFormat, MaxTokens, TextFormat
 from shoal.server.wire.logprobs import ChatLogprob
+from shoal.server.wire.receipts import ReceiptAnswer
 from shoal.server.wire.sampling import SamplingFields
 from shoal.server.wire.tools import FlatChoice, FlatTool, Mode
 from shoal.server.wire.usage import ResponsesUsage
@@ -160,6 +161,7 @@ class ResponseObject(Answer):
     truncation: Literal["disabled"]
     usage: ResponsesUsage | None
     user: str | None
+    receipt: ReceiptAnswer | None = None
 
 
 class Deleted(Answer):

@@ -58,6 +58,7 @@ class SamplingFields(Wire):
     guided_choice: Annotated[list[str], Field(fail_fast=True, min_length=1, max_length=1024)] | None = None
     structured_outputs: StructuredOutputs | None = None
     stream: bool | None = None
+    receipt: bool | None = None
     service_tier: Literal["auto", "default"] | None = None
     user: Annotated[str, Field(max_length=512)] | None = None
     metadata: (
