@@ -331,8 +331,8 @@ async def run(nodes: int, seconds: float, clients: int) -> None:
              "cpu_s": round(cpu_s()), "cpu_s_started": round(started_cpu_s),
              "memory_mb_median": round(statistics.median(memory)), "memory_mb_most": round(max(memory))}  # fmt: skip
     print(f"a node: {about['memory_mb_median']} MB resident, idle {idle:.1%} of a core (most {most:.1%}), "
-          f"{started_cpu_s / nodes:.1f} CPU-s until all know all; {rows[1]['kills']} killed, {rows[1]['joins']} joined, "
-          f"{rows[1]['failed_over']} fail-overs")  # fmt: skip
+          f"{started_cpu_s / nodes:.1f} CPU-s until all know all; {rows[1]['kills']} killed, "
+          f"{rows[1]['joins']} joined, {rows[1]['failed_over']} fail-overs")  # fmt: skip
     for event, words in (("doubt", "asked last"), ("death", "known dead"), ("birth", "a newcomer asked")):
         print(f"{words} after p50 {rows[1][event + '_p50_s']:.2f} s, p99 {rows[1][event + '_p99_s']:.2f} s")
     finish("swarm_churn", rows, {"kept": 1 - rows[1]["lost"] / max(1, rows[1]["requests"])}, about)
