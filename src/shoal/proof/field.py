@@ -7,7 +7,7 @@ arrays apart) and computes in C where there is a library, else in numpy; both ag
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import numpy.typing as npt
@@ -104,19 +104,19 @@ def ext_sub(a: Ext, b: Ext) -> Ext:
 
 def ext_mul(a: Ext, b: Ext) -> Ext:
     shape = np.broadcast_shapes(a.shape, b.shape)
-    call = native.function("proof_ext_map", "iipqpqpq")
+    call = native.function("proof_ext_mul", "ipqpqpq")
     if call is None or len(shape) == 1 or np.prod(shape) < SMALL:
         return twin.ext_mul(a, b)
-    return _ext(0, a, b, shape)
+    return _ext_mul(call, a, b, shape)
 
 
 def ext_scale(a: Ext, s: Base) -> Ext:
     """Extension elements (..., 2) times base elements (...)."""
     shape = (*np.broadcast_shapes(a.shape[:-1], s.shape), 2)
-    call = native.function("proof_ext_map", "iipqpqpq")
+    call = native.function("proof_ext_mul", "ipqpqpq")
     if call is None or len(shape) == 1 or np.prod(shape) < SMALL:
         return twin.mul(a, s[..., None])
-    return _ext(1, a, s, shape)
+    return _ext_scale(call, a, s, shape)
 
 
 def dot_base(a: Base, b: Ext) -> Element:
@@ -160,14 +160,19 @@ def _base(op: int, a: Base, b: Base) -> Base:
     return out
 
 
-def _ext(scalar: int, a: Ext, b: npt.NDArray[np.uint64], shape: tuple[int, ...]) -> Ext:
-    call = native.function("proof_ext_map", "iipqpqpq")
-    if call is None:
-        raise ValueError("expected the C library")
+def _ext_mul(call: Callable[..., int], a: Ext, b: Ext, shape: tuple[int, ...]) -> Ext:
     out = np.empty(shape, np.uint64)
     a, sa = _operand(a, shape, 2)
-    b, sb = _operand(b, shape[:-1], 1) if scalar else _operand(b, shape, 2)
-    call(_MUL, scalar, native.pointer(a), sa, native.pointer(b), sb, native.pointer(out), out.size // 2)
+    b, sb = _operand(b, shape, 2)
+    call(0, native.pointer(a), sa, native.pointer(b), sb, native.pointer(out), out.size // 2)
+    return out
+
+
+def _ext_scale(call: Callable[..., int], a: Ext, s: Base, shape: tuple[int, ...]) -> Ext:
+    out = np.empty(shape, np.uint64)
+    a, sa = _operand(a, shape, 2)
+    s, ss = _operand(s, shape[:-1])
+    call(1, native.pointer(a), sa, native.pointer(s), ss, native.pointer(out), out.size // 2)
     return out
 
 

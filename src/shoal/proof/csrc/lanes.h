@@ -1,4 +1,8 @@
-// Eight base elements at a time: AVX-512 where there is one, else a loop the compiler unrolls. Canonical in and out.
+// Eight base or extension elements at a time: AVX-512 where there is one, else loops the compiler unrolls. Canonical in
+// and out.
+//
+// Rule that stays true in this file: lanes never meet except in fv_transpose, xv_zip and xv_total, so in which order
+// xv_load puts eight elements into lanes is nobody's business as long as xv_store undoes it.
 #pragma once
 #include "field.h"
 
@@ -37,6 +41,13 @@ INLINE fv fv_mul(fv a, fv b) {  // four products of 32 x 32 bits
   fv lo = _mm512_mask_blend_epi32(0xAAAA, ll, _mm512_slli_epi64(mid2, 32));
   return fv_reduce(lo, hi);
 }
+INLINE fv fv_mul7(fv a) {  // 8 a - a = lo + 2^64 hi, hi below 7
+  fv a8 = _mm512_slli_epi64(a, 3), hi = _mm512_srli_epi64(a, 61), lo = _mm512_sub_epi64(a8, a);
+  hi = _mm512_mask_sub_epi64(hi, _mm512_cmplt_epu64_mask(a8, a), hi, fv_set1(1));
+  fv m = _mm512_sub_epi64(_mm512_slli_epi64(hi, 32), hi), r = _mm512_add_epi64(lo, m);
+  r = _mm512_mask_add_epi64(r, _mm512_cmplt_epu64_mask(r, m), r, fv_set1(FIELD_EPS));
+  return _mm512_min_epu64(r, _mm512_sub_epi64(r, fv_set1(FIELD_P)));
+}
 INLINE void fv_transpose(fv v[8]) {
   fv a[8], b[8];
   for (int i = 0; i < 8; i += 2) {
@@ -54,6 +65,27 @@ INLINE void fv_transpose(fv v[8]) {
     v[i + 4] = _mm512_shuffle_i64x2(b[i], b[i + 4], 0xdd);
   }
 }
+typedef struct { fv a, b; } xv;  // lane i holds element i / 2 + 4 (i % 2)
+INLINE xv xv_load(const fx *p) {
+  fv low = fv_load(&p[0].a), high = fv_load(&p[4].a);
+  return (xv){_mm512_unpacklo_epi64(low, high), _mm512_unpackhi_epi64(low, high)};
+}
+INLINE void xv_store(fx *p, xv v) {
+  fv_store(&p[0].a, _mm512_unpacklo_epi64(v.a, v.b));
+  fv_store(&p[4].a, _mm512_unpackhi_epi64(v.a, v.b));
+}
+INLINE fv xv_load_base(const fe *p) {  // base elements in the lanes of an xv
+  return _mm512_permutexvar_epi64(_mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7), fv_load(p));
+}
+INLINE void xv_zip(fx *p, xv even, xv odd) {  // p[2 i] = even i, p[2 i + 1] = odd i
+  const fv first = _mm512_setr_epi64(0, 1, 8, 9, 2, 3, 10, 11), second = _mm512_setr_epi64(4, 5, 12, 13, 6, 7, 14, 15);
+  fv e = _mm512_unpacklo_epi64(even.a, even.b), o = _mm512_unpacklo_epi64(odd.a, odd.b);
+  fv_store(&p[0].a, _mm512_permutex2var_epi64(e, first, o));
+  fv_store(&p[4].a, _mm512_permutex2var_epi64(e, second, o));
+  e = _mm512_unpackhi_epi64(even.a, even.b), o = _mm512_unpackhi_epi64(odd.a, odd.b);
+  fv_store(&p[8].a, _mm512_permutex2var_epi64(e, first, o));
+  fv_store(&p[12].a, _mm512_permutex2var_epi64(e, second, o));
+}
 #else
 typedef struct { fe lane[FV_LANES]; } fv;
 
@@ -64,6 +96,7 @@ INLINE fv fv_set1(fe x) { FV_EACH(x); }
 INLINE fv fv_add(fv a, fv b) { FV_EACH(fe_add(a.lane[i], b.lane[i])); }
 INLINE fv fv_sub(fv a, fv b) { FV_EACH(fe_sub(a.lane[i], b.lane[i])); }
 INLINE fv fv_mul(fv a, fv b) { FV_EACH(fe_mul(a.lane[i], b.lane[i])); }
+INLINE fv fv_mul7(fv a) { FV_EACH(fe_mul(a.lane[i], FIELD_W)); }
 #undef FV_EACH
 INLINE void fv_transpose(fv v[8]) {
   for (int i = 0; i < 8; i++)
@@ -73,4 +106,38 @@ INLINE void fv_transpose(fv v[8]) {
       v[j].lane[i] = t;
     }
 }
+
+typedef struct { fv a, b; } xv;
+INLINE xv xv_load(const fx *p) {
+  xv r;
+  for (int i = 0; i < FV_LANES; i++) r.a.lane[i] = p[i].a, r.b.lane[i] = p[i].b;
+  return r;
+}
+INLINE void xv_store(fx *p, xv v) {
+  for (int i = 0; i < FV_LANES; i++) p[i] = (fx){v.a.lane[i], v.b.lane[i]};
+}
+INLINE fv xv_load_base(const fe *p) { return fv_load(p); }
+INLINE void xv_zip(fx *p, xv even, xv odd) {
+  for (int i = 0; i < FV_LANES; i++) {
+    p[2 * i] = (fx){even.a.lane[i], even.b.lane[i]};
+    p[2 * i + 1] = (fx){odd.a.lane[i], odd.b.lane[i]};
+  }
+}
 #endif
+
+INLINE xv xv_set1(fx x) { return (xv){fv_set1(x.a), fv_set1(x.b)}; }
+INLINE xv xv_zero(void) { return xv_set1((fx){0, 0}); }
+INLINE xv xv_add(xv u, xv v) { return (xv){fv_add(u.a, v.a), fv_add(u.b, v.b)}; }
+INLINE xv xv_sub(xv u, xv v) { return (xv){fv_sub(u.a, v.a), fv_sub(u.b, v.b)}; }
+INLINE xv xv_scale(xv u, fv s) { return (xv){fv_mul(u.a, s), fv_mul(u.b, s)}; }
+INLINE xv xv_add_base(xv u, fv s) { return (xv){fv_add(u.a, s), u.b}; }
+INLINE xv xv_mul(xv u, xv v) {  // three products: (a + b)(c + d) - a c - b d = a d + b c
+  fv aa = fv_mul(u.a, v.a), bb = fv_mul(u.b, v.b), all = fv_mul(fv_add(u.a, u.b), fv_add(v.a, v.b));
+  return (xv){fv_add(aa, fv_mul7(bb)), fv_sub(fv_sub(all, aa), bb)};
+}
+INLINE fx xv_total(xv v) {  // the sum of the eight
+  fx parts[FV_LANES], sum = {0, 0};
+  xv_store(parts, v);
+  for (int i = 0; i < FV_LANES; i++) sum = fx_add(sum, parts[i]);
+  return sum;
+}

@@ -1,43 +1,59 @@
-// Element by element, tables of eq, folds and sums: what numpy would do in many passes.
+// Element by element, tables of eq, folds and sums: what numpy would do in many passes. Eight at a time, then the rest.
+#include "lanes.h"
 #include "threads.h"
 
 #define GRAIN 32768
 
 enum { OP_ADD, OP_SUB, OP_MUL };
 
+INLINE fe fe_apply(int op, fe a, fe b) { return op == OP_ADD ? fe_add(a, b) : op == OP_SUB ? fe_sub(a, b) : fe_mul(a, b); }
+INLINE fv fv_apply(int op, fv a, fv b) { return op == OP_ADD ? fv_add(a, b) : op == OP_SUB ? fv_sub(a, b) : fv_mul(a, b); }
+
 // stride: 1, or 0 for one number against all.
 typedef struct { const fe *a, *b; fe *out; int64_t sa, sb; int op; } base_map;
+INLINE void base_loop(const base_map *m, int op, int64_t i, int64_t end) {
+  for (; i + FV_LANES <= end; i += FV_LANES) {
+    fv a = m->sa ? fv_load(m->a + i) : fv_set1(*m->a), b = m->sb ? fv_load(m->b + i) : fv_set1(*m->b);
+    fv_store(m->out + i, fv_apply(op, a, b));
+  }
+  for (; i < end; i++) m->out[i] = fe_apply(op, m->a[i * m->sa], m->b[i * m->sb]);
+}
 static void base_range(void *p, int64_t begin, int64_t end) {
   base_map *m = p;
-  const fe *a = m->a, *b = m->b;
   switch (m->op) {
-    case OP_ADD: for (int64_t i = begin; i < end; i++) m->out[i] = fe_add(a[i * m->sa], b[i * m->sb]); break;
-    case OP_SUB: for (int64_t i = begin; i < end; i++) m->out[i] = fe_sub(a[i * m->sa], b[i * m->sb]); break;
-    default: for (int64_t i = begin; i < end; i++) m->out[i] = fe_mul(a[i * m->sa], b[i * m->sb]); break;
+    case OP_ADD: base_loop(m, OP_ADD, begin, end); break;
+    case OP_SUB: base_loop(m, OP_SUB, begin, end); break;
+    default: base_loop(m, OP_MUL, begin, end); break;
   }
 }
 void proof_base_map(int op, const fe *a, int64_t sa, const fe *b, int64_t sb, fe *out, int64_t n) {
   parallel_for(base_range, &(base_map){a, b, out, sa, sb, op}, n, GRAIN);
 }
 
-// b: extension elements, or base elements where `scalar` is set.
-typedef struct { const fx *a; const void *b; fx *out; int64_t sa, sb; int op, scalar; } ext_map;
+// out = a * b; b: extension elements, or base elements where `is_base` is set.
+typedef struct { const fx *a; const void *b; fx *out; int64_t sa, sb; } ext_map;
 static void ext_range(void *p, int64_t begin, int64_t end) {
   ext_map *m = p;
-  const fx *a = m->a, *b = m->b;
-  const fe *s = m->b;
-  if (m->scalar) {
-    for (int64_t i = begin; i < end; i++) m->out[i] = fx_scale(a[i * m->sa], s[i * m->sb]);
-    return;
+  const fx *b = m->b;
+  int64_t i = begin;
+  for (; i + FV_LANES <= end; i += FV_LANES) {
+    xv u = m->sa ? xv_load(m->a + i) : xv_set1(*m->a), v = m->sb ? xv_load(b + i) : xv_set1(*b);
+    xv_store(m->out + i, xv_mul(u, v));
   }
-  switch (m->op) {
-    case OP_ADD: for (int64_t i = begin; i < end; i++) m->out[i] = fx_add(a[i * m->sa], b[i * m->sb]); break;
-    case OP_SUB: for (int64_t i = begin; i < end; i++) m->out[i] = fx_sub(a[i * m->sa], b[i * m->sb]); break;
-    default: for (int64_t i = begin; i < end; i++) m->out[i] = fx_mul(a[i * m->sa], b[i * m->sb]); break;
-  }
+  for (; i < end; i++) m->out[i] = fx_mul(m->a[i * m->sa], b[i * m->sb]);
 }
-void proof_ext_map(int op, int scalar, const fx *a, int64_t sa, const void *b, int64_t sb, fx *out, int64_t n) {
-  parallel_for(ext_range, &(ext_map){a, b, out, sa, sb, op, scalar}, n, GRAIN / 2);
+static void scale_range(void *p, int64_t begin, int64_t end) {
+  ext_map *m = p;
+  const fe *b = m->b;
+  int64_t i = begin;
+  for (; i + FV_LANES <= end; i += FV_LANES) {
+    xv u = m->sa ? xv_load(m->a + i) : xv_set1(*m->a);
+    xv_store(m->out + i, xv_scale(u, m->sb ? xv_load_base(b + i) : fv_set1(*b)));
+  }
+  for (; i < end; i++) m->out[i] = fx_scale(m->a[i * m->sa], b[i * m->sb]);
+}
+void proof_ext_mul(int is_base, const fx *a, int64_t sa, const void *b, int64_t sb, fx *out, int64_t n) {
+  parallel_for(is_base ? scale_range : ext_range, &(ext_map){a, b, out, sa, sb}, n, GRAIN / 2);
 }
 
 // integers of 1, 2, 4 or 8 bytes -> canonical elements.
@@ -59,7 +75,13 @@ void proof_from_ints(const void *in, int size, fe *out, int64_t n) {
 typedef struct { const fx *table; fx *out; fx r; } eq_step;
 static void eq_range(void *p, int64_t begin, int64_t end) {
   eq_step *m = p;
-  for (int64_t i = begin; i < end; i++) {
+  xv r = xv_set1(m->r);
+  int64_t i = begin;
+  for (; i + FV_LANES <= end; i += FV_LANES) {
+    xv t = xv_load(m->table + i), high = xv_mul(t, r);
+    xv_zip(m->out + 2 * i, xv_sub(t, high), high);
+  }
+  for (; i < end; i++) {
     fx high = fx_mul(m->table[i], m->r);
     m->out[2 * i] = fx_sub(m->table[i], high);
     m->out[2 * i + 1] = high;
@@ -73,60 +95,62 @@ void proof_eq_step(const fx *table, int64_t n, const fx *r, fx *out) {
 typedef struct { const void *f; fx *out; int64_t half; fx r; } fold_step;
 static void fold_ext_range(void *p, int64_t begin, int64_t end) {
   fold_step *m = p;
-  const fx *f = m->f;
-  for (int64_t i = begin; i < end; i++) m->out[i] = fx_add(f[i], fx_mul(m->r, fx_sub(f[i + m->half], f[i])));
+  const fx *f = m->f, *g = f + m->half;
+  xv r = xv_set1(m->r);
+  int64_t i = begin;
+  for (; i + FV_LANES <= end; i += FV_LANES) {
+    xv low = xv_load(f + i);
+    xv_store(m->out + i, xv_add(low, xv_mul(r, xv_sub(xv_load(g + i), low))));
+  }
+  for (; i < end; i++) m->out[i] = fx_add(f[i], fx_mul(m->r, fx_sub(g[i], f[i])));
 }
 static void fold_base_range(void *p, int64_t begin, int64_t end) {
   fold_step *m = p;
-  const fe *f = m->f;
-  for (int64_t i = begin; i < end; i++) m->out[i] = fx_add_base(fx_scale(m->r, fe_sub(f[i + m->half], f[i])), f[i]);
+  const fe *f = m->f, *g = f + m->half;
+  xv r = xv_set1(m->r);
+  int64_t i = begin;
+  for (; i + FV_LANES <= end; i += FV_LANES) {
+    fv low = xv_load_base(f + i);
+    xv_store(m->out + i, xv_add_base(xv_scale(r, fv_sub(xv_load_base(g + i), low)), low));
+  }
+  for (; i < end; i++) m->out[i] = fx_add_base(fx_scale(m->r, fe_sub(g[i], f[i])), f[i]);
 }
 void proof_fold(int is_base, const void *f, int64_t half, const fx *r, fx *out) {
   parallel_for(is_base ? fold_base_range : fold_ext_range, &(fold_step){f, out, half, *r}, half, GRAIN / 2);
 }
 
-typedef struct { const void *a; const fx *b; fe_sum *parts; int64_t count; } dot_job;  // one range for each thread
-static void dot_range(void *p, int64_t begin, int64_t end) {
+// Sums of products, in MOST_THREADS parts whatever the threads: a is base elements or extension elements.
+typedef struct { const void *a; const fx *b; fx parts[MOST_THREADS]; int64_t count; } dot_job;
+static fx dot_base_part(const fe *a, const fx *b, int64_t i, int64_t end) {
+  xv sum = xv_zero();
+  for (; i + FV_LANES <= end; i += FV_LANES) sum = xv_add(sum, xv_scale(xv_load(b + i), xv_load_base(a + i)));
+  fx rest = {0, 0};
+  for (; i < end; i++) rest = fx_add(rest, fx_scale(b[i], a[i]));
+  return fx_add(rest, xv_total(sum));
+}
+static fx dot_ext_part(const fx *a, const fx *b, int64_t i, int64_t end) {
+  xv sum = xv_zero();
+  for (; i + FV_LANES <= end; i += FV_LANES) sum = xv_add(sum, xv_mul(xv_load(a + i), xv_load(b + i)));
+  fx rest = {0, 0};
+  for (; i < end; i++) rest = fx_add(rest, fx_mul(a[i], b[i]));
+  return fx_add(rest, xv_total(sum));
+}
+static void dot_base_range(void *p, int64_t begin, int64_t end) {
   dot_job *m = p;
-  for (int64_t t = begin; t < end; t++) {
-    fe_sum x = {0}, y = {0};
-    const fe *a = m->a;
-    for (int64_t i = m->count * t / MOST_THREADS; i < m->count * (t + 1) / MOST_THREADS; i++) {
-      sum_product(&x, a[i], m->b[i].a);
-      sum_product(&y, a[i], m->b[i].b);
-    }
-    m->parts[2 * t] = x, m->parts[2 * t + 1] = y;
-  }
+  for (int64_t t = begin; t < end; t++)
+    m->parts[t] = dot_base_part(m->a, m->b, m->count * t / MOST_THREADS, m->count * (t + 1) / MOST_THREADS);
 }
-void proof_dot_base_ext(const fe *a, const fx *b, int64_t n, fx *out) {
-  fe_sum parts[2 * MOST_THREADS];
-  parallel_for(dot_range, &(dot_job){a, b, parts, n}, MOST_THREADS, n < GRAIN ? MOST_THREADS : 1);
-  *out = (fx){0, 0};
-  for (int t = 0; t < MOST_THREADS; t++)
-    *out = fx_add(*out, (fx){sum_value(&parts[2 * t]), sum_value(&parts[2 * t + 1])});
-}
-
-// Sum of products of extension elements: four sums of base products.
 static void dot_ext_range(void *p, int64_t begin, int64_t end) {
   dot_job *m = p;
-  const fx *a = m->a, *b = m->b;
-  for (int64_t t = begin; t < end; t++) {
-    fe_sum aa = {0}, bb = {0}, ab = {0};
-    for (int64_t i = m->count * t / MOST_THREADS; i < m->count * (t + 1) / MOST_THREADS; i++) {
-      sum_product(&aa, a[i].a, b[i].a);
-      sum_product(&bb, a[i].b, b[i].b);
-      sum_product(&ab, a[i].a, b[i].b);
-      sum_product(&ab, a[i].b, b[i].a);
-    }
-    m->parts[3 * t] = aa, m->parts[3 * t + 1] = bb, m->parts[3 * t + 2] = ab;
-  }
+  for (int64_t t = begin; t < end; t++)
+    m->parts[t] = dot_ext_part(m->a, m->b, m->count * t / MOST_THREADS, m->count * (t + 1) / MOST_THREADS);
 }
-void proof_dot_ext(const fx *a, const fx *b, int64_t n, fx *out) {
-  fe_sum parts[3 * MOST_THREADS];
-  parallel_for(dot_ext_range, &(dot_job){a, b, parts, n}, MOST_THREADS, n < GRAIN ? MOST_THREADS : 1);
-  *out = (fx){0, 0};
-  for (int t = 0; t < MOST_THREADS; t++) {
-    fe square = sum_value(&parts[3 * t + 1]);
-    *out = fx_add(*out, (fx){fe_add(sum_value(&parts[3 * t]), fe_mul(square, FIELD_W)), sum_value(&parts[3 * t + 2])});
-  }
+static fx dot_all(range_function run, const void *a, const fx *b, int64_t n) {
+  dot_job job = {.a = a, .b = b, .count = n};
+  parallel_for(run, &job, MOST_THREADS, n < 2 * GRAIN ? MOST_THREADS : 1);
+  fx sum = {0, 0};
+  for (int t = 0; t < MOST_THREADS; t++) sum = fx_add(sum, job.parts[t]);
+  return sum;
 }
+void proof_dot_base_ext(const fe *a, const fx *b, int64_t n, fx *out) { *out = dot_all(dot_base_range, a, b, n); }
+void proof_dot_ext(const fx *a, const fx *b, int64_t n, fx *out) { *out = dot_all(dot_ext_range, a, b, n); }
