@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -12,15 +13,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shoal.core.clock import SystemClock
-from shoal.core.errors import BadConfig, InvalidRequest, PeerFault
+from shoal.core.errors import BadConfig, BadWeights, InvalidRequest, PeerFault, Unavailable
 from shoal.crypto.keys import PrivateKey
 from shoal.mesh.address import Address
+from shoal.mesh.content import Job
 from shoal.mesh.content.messages import piece_bytes
 from shoal.mesh.dht import Dht, Ground, Options
 from shoal.mesh.fakes import LocalMesh
 from shoal.mesh.peer_id import PeerId
 from shoal.models.catalogue import CATALOGUE
+from shoal.models.digest import no_progress
 from shoal.models.store import Record, Store
+from shoal.node import mesh_pull
+from shoal.node.config import NodeConfig
 from shoal.node.mesh_pull import Wanted, _plain, wanted
 from shoal.node.mesh_search import Wish, choose
 from shoal.node.model_shelf import FIND, ModelFile, ModelShelf, find_bytes, found_bytes, parse_find, parse_found
@@ -36,12 +41,16 @@ def test_without_a_pinned_hash_the_file_most_peers_have_is_taken_with_one_only_t
     assert choose(answers, Wish("m", "bb")) == file(3, "bb")
     assert choose(answers, Wish("m", "cc")) is None
     assert choose([], Wish("m", "")) is None
+    assert choose(answers, Wish("m", "bb", 11)) is None, "the hash that is pinned, with a size that cannot be"
+    assert choose(answers, Wish("m", "aa", 10, frozenset({file(2).blob}))) == file(1), "blobs that were wrong"
 
 
 def test_a_catalogue_name_is_pinned_any_other_name_is_plain() -> None:
     entry = CATALOGUE[0]
-    assert wanted(entry.aliases[0]) == Wanted(entry.name, entry.source.member_sha256, entry.name, entry.licence)
-    assert wanted("Mine") == Wanted("mine", "", "mesh:mine", None)
+    assert wanted(entry.aliases[0]) == Wanted(
+        entry.name, entry.source.member_sha256, entry.source.member_size_bytes, entry.name, entry.licence
+    )
+    assert wanted("Mine") == Wanted("mine", "", 0, "mesh:mine", None)
     with pytest.raises(BadConfig):
         wanted("../mine")
 
@@ -106,3 +115,26 @@ def test_any_bytes_are_a_message_or_the_peers_fault(data: bytes) -> None:
             parser(memoryview(data))
         except PeerFault:
             continue
+
+
+def test_a_file_that_is_not_what_was_promised_is_tried_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who promised the pinned hash and gave another file won every vote of two, and no pull ever ended well."""
+    right = hashlib.sha256(b"right").hexdigest()
+    offers = {bytes([number]) * 32: data for number, data in enumerate((b"right", b"wrong", b"wronger"))}
+
+    async def fetched(config: NodeConfig, wish: Wish, job: Job) -> ModelFile:
+        files = [ModelFile("m", blob, 5, right, "m.gguf") for blob in offers]
+        if (found := choose([tuple(files)], wish)) is None:
+            raise Unavailable("no peer found")
+        job.path.write_bytes(offers[found.blob])
+        return found
+
+    monkeypatch.setattr(mesh_pull, "_fetch", fetched)
+    job, model = Job(b"", tmp_path / "w", "m"), Wanted("m", right, 0, "m", None)
+    config = NodeConfig(tmp_path)
+    assert mesh_pull._fetch_right(config, model, job, no_progress).blob == bytes(32)
+    assert job.path.read_bytes() == b"right"
+    del offers[bytes(32)]
+    with pytest.raises(BadWeights, match=f"expected {right}, found .*hold another file"):
+        mesh_pull._fetch_right(config, model, job, no_progress)
+    assert not job.path.exists()

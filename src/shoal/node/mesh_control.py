@@ -3,7 +3,7 @@
 The node listens on a loopback port of its own choice and keeps "port token" in `mesh/control`, readable by the owner
 only. Whoever sends the token first may ask; lines of JSON go both ways:
 
-    ->  {"token", "model", "sha256", "name", "tickets"}
+    ->  {"token", "wish": [model, sha256, size, [blobs to avoid, in hex]], "name", "tickets"}
     <-  {"done", "size"}, again and again
     <-  {"file": [name, blob in hex, size, sha256, file name]}   or   {"error", "code"}
 
@@ -111,8 +111,7 @@ class Control:
             tickets = [parse_ticket(str(text), self.parts.clock.wall()) for text in asked.get("tickets", [])]
             seeds = (*(address for ticket in tickets for address in ticket.bootstrap), *self.seeds)
             job = Job(b"", arriving(store, name), name, older(store, name), tell)
-            wish = Wish(str(asked.get("model")), str(asked.get("sha256")))
-            found = await Search(self.parts, tuple(dict.fromkeys(seeds)), self.transfers).fetch(wish, job)
+            found = await Search(self.parts, tuple(dict.fromkeys(seeds)), self.transfers).fetch(_wish(asked), job)
         except ShoalError as error:
             return {"error": str(error), "code": error.code}
         return {"file": [found.name, found.blob.hex(), found.size_bytes, found.sha256, found.file]}
@@ -132,11 +131,18 @@ async def hand_over(home: MeshHome, wish: Wish, job: Job, tickets: tuple[str, ..
     except OSError:  # it was killed, and left its word behind
         return None
     try:
-        asked = {"token": token, "model": wish.name, "sha256": wish.sha256, "name": job.name, "tickets": tickets}
-        _write(writer, asked)
+        row = [wish.name, wish.sha256, wish.size_bytes, [blob.hex() for blob in wish.avoid]]
+        _write(writer, {"token": token, "wish": row, "name": job.name, "tickets": tickets})
         return await _follow(reader, job.on_bytes)
     finally:
         writer.close()
+
+
+def _wish(asked: dict[str, Any]) -> Wish:
+    match asked.get("wish"):
+        case [str(name), str(sha256), int(size), list(avoid)]:
+            return Wish(name, sha256, size, frozenset(bytes.fromhex(str(blob)) for blob in avoid))
+    raise LocalError("the node that runs here is of another version than this command; restart it")
 
 
 async def _follow(reader: asyncio.StreamReader, on_bytes: Callable[[int, int], None]) -> ModelFile:

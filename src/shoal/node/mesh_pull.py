@@ -11,11 +11,11 @@ import asyncio
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePath
 
 from shoal.core.clock import SystemClock
-from shoal.core.errors import BadConfig, BadWeights, LocalError
+from shoal.core.errors import BadConfig, BadWeights, LocalError, Unavailable
 from shoal.crypto.keys import PrivateKey
 from shoal.mesh.content import Job, Transfers
 from shoal.mesh.ticket import parse_ticket
@@ -30,13 +30,20 @@ from shoal.node.mesh_parts import Place, mesh_parts
 from shoal.node.mesh_search import Search, Wish, arriving, older
 from shoal.node.model_shelf import ModelFile
 
+MAX_WRONG = 3
+"""Files fetched that turned out to be others, before it is given up."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A model by its name; `sha256` of its file where the catalogue pins one. `source` goes into its record."""
+    """A model by its name; `sha256` of its file where the catalogue pins one, and its size, else 0.
+
+    source  goes into its record.
+    """
 
     name: str
     sha256: str
+    size_bytes: int
     source: str
     licence: str | None
 
@@ -44,9 +51,9 @@ class Wanted:
 def wanted(text: str) -> Wanted:
     """What the user means: a catalogue name, or any name that peers use."""
     if entry := find(text):
-        return Wanted(entry.name, entry.source.member_sha256, entry.name, entry.licence)
+        return Wanted(entry.name, entry.source.member_sha256, entry.source.member_size_bytes, entry.name, entry.licence)
     name = check_name(text)
-    return Wanted(name, "", f"mesh:{name}", None)
+    return Wanted(name, "", 0, f"mesh:{name}", None)
 
 
 def pull_from_mesh(config: NodeConfig, model: Wanted, name: str, is_forced: bool, progress: Progress) -> Record:
@@ -61,23 +68,36 @@ def pull_from_mesh(config: NodeConfig, model: Wanted, name: str, is_forced: bool
             return present
         arrived = arriving(store, name)
         job = Job(b"", arrived, name, older(store, name), _reporting(progress))
-        found = asyncio.run(_fetch(config, model, job))
+        found = _fetch_right(config, model, job, progress)
         try:
-            return _commit(store, staging, model, name, arrived, found, progress)
+            return _commit(store, staging, model, name, arrived, found)
         except OSError as error:
             raise LocalError(f"{error.filename or staging} cannot be written: {error.strerror}; make room") from error
 
 
-def _commit(
-    store: Store, staging: Path, model: Wanted, name: str, arrived: Path, found: ModelFile, progress: Progress
-) -> Record:
-    size = arrived.stat().st_size
-    with arrived.open("rb") as file:
-        sha256 = copy(file, None, offset(progress, "check", 0, size))
-    expected = model.sha256 or found.sha256
-    if sha256 != expected:
-        arrived.unlink()
-        raise BadWeights(name, "sha256", expected, f"{sha256}; the peers that have it hold another file")
+def _fetch_right(config: NodeConfig, model: Wanted, job: Job, progress: Progress) -> ModelFile:
+    """The file whose hash is the one that was pinned, or told. Who told a hash and holds another file costs one
+    download: the next try is without that blob. BadWeights when MAX_WRONG were wrong."""
+    wish, wrong = Wish(model.name, model.sha256, model.size_bytes), ""
+    while len(wish.avoid) < MAX_WRONG:
+        try:
+            found = asyncio.run(_fetch(config, wish, job))
+        except Unavailable:
+            if wrong:
+                break  # nobody has another file of that name
+            raise
+        with job.path.open("rb") as file:
+            wrong = copy(file, None, offset(progress, "check", 0, job.path.stat().st_size))
+        expected = model.sha256 or found.sha256
+        if wrong == expected:
+            return found
+        job.path.unlink()
+        wish = replace(wish, avoid=wish.avoid | {found.blob})
+    raise BadWeights(job.name, "sha256", expected, f"{wrong}; the peers that have it hold another file")
+
+
+def _commit(store: Store, staging: Path, model: Wanted, name: str, arrived: Path, found: ModelFile) -> Record:
+    size, sha256 = arrived.stat().st_size, model.sha256 or found.sha256
     built = staging / "built"
     shutil.rmtree(built, ignore_errors=True)
     built.mkdir()
@@ -89,13 +109,13 @@ def _commit(
     return record
 
 
-async def _fetch(config: NodeConfig, model: Wanted, job: Job) -> ModelFile:
+async def _fetch(config: NodeConfig, wish: Wish, job: Job) -> ModelFile:
     """By the node that runs with this home, where it is in the mesh that is meant; else by one of our own."""
     clock, home = SystemClock(), MeshHome(config.home)
     running = home.ticket()
     tickets = read_tickets(config.tickets, clock.wall())
     if running is not None and {parse_ticket(running, clock.wall()).secret} >= {ticket.secret for ticket in tickets}:
-        found = await hand_over(home, Wish(model.name, model.sha256), job, tuple(map(str, tickets)))
+        found = await hand_over(home, wish, job, tuple(map(str, tickets)))
         if found is not None:
             return found
     secrets = {ticket.secret for ticket in tickets}
@@ -110,7 +130,7 @@ async def _fetch(config: NodeConfig, model: Wanted, job: Job) -> ModelFile:
     async with mesh_parts(Place(key, config.mesh_host, 0, relays, secret), clock) as parts:
         parts.switchboard.start()
         search = Search(parts, tuple(dict.fromkeys(seeds)), Transfers(clock))
-        return await search.fetch(Wish(model.name, model.sha256), job)
+        return await search.fetch(wish, job)
 
 
 def _plain(file: str, name: str) -> str:

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from shoal.core.errors import ShoalError, Unavailable
@@ -24,10 +24,15 @@ MAX_ASKED = 32
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """A model by its name; `sha256` of its file where the catalogue pins one, else nothing."""
+    """A model by its name; `sha256` and size of its file where the catalogue pins them, else nothing.
+
+    avoid  blobs that were fetched and turned out to be another file.
+    """
 
     name: str
     sha256: str
+    size_bytes: int = 0
+    avoid: frozenset[bytes] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,7 @@ class Search:
             return list(dict.fromkeys((*known, *await self._listed(blob_topic(blob)))))
 
         ground = Ground(self.parts.rpc, self.parts.clock, providers, transfers=self.transfers)
-        await Fetcher(ground).fetch(Job(chosen.blob, job.path, job.name, job.older, job.on_bytes))
+        await Fetcher(ground).fetch(replace(job, blob=chosen.blob, size_bytes=chosen.size_bytes))
         return chosen
 
     def _near(self) -> list[PeerId]:
@@ -93,10 +98,15 @@ class Search:
 
 
 def choose(answers: Iterable[tuple[ModelFile, ...]], wish: Wish) -> ModelFile | None:
-    """The file with the pinned hash, or without one the file that most peers have."""
-    files = [file for some in answers for file in some if not wish.sha256 or file.sha256 == wish.sha256]
+    """The file with the pinned hash and size, or without them the file that most peers have."""
+    files = [file for some in answers for file in some if _fits(file, wish)]
     votes = Counter(file.blob for file in files)
     return max(files, key=lambda file: (votes[file.blob], file.blob), default=None)
+
+
+def _fits(file: ModelFile, wish: Wish) -> bool:
+    is_pinned = file.sha256 == wish.sha256 and wish.size_bytes in (0, file.size_bytes)
+    return file.blob not in wish.avoid and (is_pinned or not wish.sha256)
 
 
 def arriving(store: Store, name: str) -> Path:

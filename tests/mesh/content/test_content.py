@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections.abc import Coroutine
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,12 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shoal.core.clock import VirtualClock
-from shoal.core.errors import InvalidRequest, PeerFault, Unavailable
+from shoal.core.encoding import encode
+from shoal.core.errors import InvalidRequest, LocalError, Overloaded, PeerFault, Unavailable
 from shoal.mesh.calls import CallOptions
 from shoal.mesh.content import Fetcher, Ground, Job, Library, Shared, manifest_of, messages
 from shoal.mesh.content.chunker import MAX_BYTES, MIN_BYTES, chunk_sizes
 from shoal.mesh.content.fetch import Fetched
-from shoal.mesh.content.manifest import parse_manifest
+from shoal.mesh.content.manifest import manifest, parse_manifest
 from shoal.mesh.content.partial import Partial
 from shoal.mesh.content.schedule import Schedule
 from shoal.mesh.fakes import LocalMesh, LocalPeer, Weather, numbered
@@ -325,3 +328,78 @@ def test_a_slow_peer_does_not_hold_up_the_end_and_a_failing_one_is_given_up() ->
     assert schedule.is_stuck
     schedule.joined(slow, [0])
     assert schedule.is_stuck
+
+
+# ---- peers that mean harm -------------------------------------------------------------------------------------
+
+
+def test_a_blob_of_another_size_than_promised_is_not_begun(blob_path: Path, tmp_path: Path) -> None:
+    """A liar's blob of a terabyte filled the disk before the model's hash could tell."""
+
+    async def scene() -> None:
+        swarm = Swarm(blob_path, [None])
+        job = Job(swarm.manifest.id, tmp_path / "got", size_bytes=len(BLOB) - 1)
+        with pytest.raises(Unavailable, match=f"{len(BLOB) - 1} bytes was promised, it has {len(BLOB)}"):
+            await swarm.timed(swarm.fetcher()[0].fetch(job))
+        assert not list(tmp_path.iterdir())
+
+    run(scene())
+
+
+def test_what_the_disk_has_no_room_for_is_not_begun(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=MIN_BYTES - 1))
+    partial = Partial(tmp_path / "x", manifest((bytes(32),), (MIN_BYTES,)))
+    with pytest.raises(LocalError, match=r"free, the rest takes .*make room"):
+        partial.require_room()
+    partial.close()
+
+
+@pytest.mark.parametrize("retry_after_s", [math.inf, math.nan, -1.0, 1e300])
+def test_a_peer_that_is_busy_for_ever_does_not_hold_a_fetch_for_ever(
+    blob_path: Path, tmp_path: Path, retry_after_s: float
+) -> None:
+    """It was waited for as long as it said: with infinity, a fetch never ended."""
+
+    async def scene() -> None:
+        swarm = Swarm(blob_path, [])
+        liar = swarm.mesh.join()
+        busy = Library(swarm.clock)
+        busy.share(Shared(blob_path, swarm.manifest))
+        for name in ("manifest", "have"):
+            liar.unary(f"content.{name}", getattr(busy, f"_on_{name}"))
+
+        async def refuse(incoming: Any, body: memoryview) -> bytes:
+            raise Overloaded("busy", retry_after_s)
+
+        liar.unary("content.piece", refuse)
+        swarm.seeders = [liar]
+        task = asyncio.ensure_future(swarm.fetcher()[0].fetch(Job(swarm.manifest.id, tmp_path / "got")))
+        for _ in range(400):
+            await swarm.tick()
+            await swarm.clock.advance(1.0)
+            if task.done():
+                break
+        with pytest.raises(Unavailable, match=r"no piece came for 180 s|nobody has the other"):
+            task.result()
+
+    run(scene())
+
+
+def test_a_manifest_of_crumbs_is_the_peers_fault() -> None:
+    """A million pieces of a byte each cost a gigabyte to keep books of, for a file of a megabyte."""
+    crumbs = manifest((bytes(32),) * 1000, (1,) * 1000)
+    with pytest.raises(PeerFault, match=f"pieces of {MIN_BYTES} to {MAX_BYTES}"):
+        parse_manifest(crumbs.to_bytes(), crumbs.id)
+    many = encode([1, b"", [0] * 100_000])
+    with pytest.raises(PeerFault, match="at most 4 values"):
+        parse_manifest(many, bytes(32))
+
+
+def test_a_short_write_is_an_error_that_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = manifest((bytes(32),), (MIN_BYTES,))
+    partial = Partial(tmp_path / "x", whole)
+    monkeypatch.setattr("os.pwrite", lambda descriptor, data, offset: len(data) // 2)
+    with pytest.raises(LocalError, match=r"x.part cannot be written: No space left on device; make room"):
+        partial.put(0, bytes(MIN_BYTES))
+    assert partial.missing == {0}
+    partial.close()

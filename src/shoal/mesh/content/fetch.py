@@ -26,6 +26,12 @@ PIECE_S = 30.0
 LOOK_AGAIN_S = 10.0
 """Between two looks for more providers and more of their pieces."""
 MAX_PROVIDERS = 64
+MAX_WAIT_S = 60.0
+"""A peer that says it is busy for longer is asked again all the same."""
+STALL_S = 180.0
+"""Without a right piece for so long nobody counts as giving any, whatever they say they have."""
+LARGE = 64 * 1024
+"""A manifest that is read aside, so that the event loop goes on."""
 
 Providers = Callable[[bytes], Awaitable[Sequence[PeerId]]]
 """Who says to have a blob: from the DHT, or from peers that were asked."""
@@ -44,7 +50,10 @@ class Ground:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to fetch, where to, and files whose pieces may be used instead of fetched ones."""
+    """What to fetch, where to, and files whose pieces may be used instead of fetched ones.
+
+    size_bytes  what it must be in all; None: any size the disk has room for.
+    """
 
     blob: bytes
     path: Path
@@ -52,6 +61,7 @@ class Job:
     older: tuple[Path, ...] = ()
     on_bytes: Callable[[int, int], None] = lambda done, size: None
     """(bytes there, bytes in all)"""
+    size_bytes: int | None = None
 
 
 @dataclass(slots=True)
@@ -64,6 +74,7 @@ class _Running:
     calls: dict[asyncio.Task[None], Ask] = field(default_factory=dict)
     news: asyncio.Event = field(default_factory=asyncio.Event)  # somebody said what it has
     fetched_bytes: int = 0
+    moved_at: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +98,15 @@ class Fetcher:
 
     async def _fetch(self, job: Job, transfer: Transfer) -> Fetched:
         manifest = await self._manifest(job.blob)
+        if job.size_bytes not in (None, manifest.size_bytes):
+            raise Unavailable(f"a blob of {job.size_bytes} bytes was promised, it has {manifest.size_bytes}")
         transfer.size_bytes = manifest.size_bytes
         partial = Partial(job.path, manifest)
         try:
             await asyncio.to_thread(partial.resume, job.older)
+            partial.require_room()
             transfer.done_bytes = partial.done_bytes
-            run = _Running(job, manifest, partial, Schedule(partial.missing), transfer)
+            run = _Running(job, manifest, partial, Schedule(partial.missing), transfer, moved_at=self._now())
             await self._complete(run)
             await asyncio.to_thread(partial.finish)
         finally:
@@ -106,7 +120,9 @@ class Fetcher:
         for peer in (await self._ground.providers(blob))[:MAX_PROVIDERS]:
             try:
                 data = await self._call(peer, "content.manifest", messages.blob_bytes(blob))
-                return parse_manifest(data, blob)
+                if len(data) <= LARGE:
+                    return parse_manifest(data, blob)
+                return await asyncio.to_thread(parse_manifest, data, blob)
             except ShoalError as error:
                 failures.append(f"{peer.short}: {error}")
         raise Unavailable(f"nobody gave the manifest of {blob.hex()[:16]}; {'; '.join(failures) or 'no provider'}")
@@ -142,6 +158,8 @@ class Fetcher:
                 + (f"; wrong pieces came from {lied}" if lied else "")
                 + "; try again when more peers are there: what came is kept"
             )
+        if now - run.moved_at > STALL_S:
+            raise Unavailable(f"no piece came for {STALL_S:.0f} s, of {len(run.schedule.sources)} peers that have some")
         wait_s = run.schedule.wait_s(now)
         timer = asyncio.create_task(self._ground.clock.sleep(LOOK_AGAIN_S if wait_s is None else wait_s))
         news = asyncio.create_task(run.news.wait())
@@ -182,7 +200,8 @@ class Fetcher:
             run.schedule.lied(ask.peer, str(error))
             return
         except ShoalError as error:
-            wait_s = error.retry_after_s if isinstance(error, Overloaded) else 0.0
+            asked_s = error.retry_after_s if isinstance(error, Overloaded) else 0.0
+            wait_s = min(asked_s, MAX_WAIT_S) if asked_s > 0 else 0.0  # a peer's own number, or none at all
             run.schedule.failed(ask.peer, ask.piece, self._now(), wait_s)
             return
         if ask.piece not in run.partial.has:
@@ -191,6 +210,7 @@ class Fetcher:
                 return
             run.partial.put(ask.piece, data)
         run.fetched_bytes += len(data)
+        run.moved_at = self._now()
         run.schedule.arrived(ask.peer, ask.piece, len(data), self._now())
         self.transfers.came(run.transfer, ask.peer, len(data))
         run.transfer.done_bytes = run.partial.done_bytes

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from shoal.core.errors import LocalError
+from shoal.core.units import format_size
 from shoal.mesh.content.manifest import Manifest, chunk_hash, manifest_of
 
 
@@ -39,6 +41,13 @@ class Partial:
                 self._note(piece)
         for path in older if self.missing else ():
             self._copy(path)
+
+    def require_room(self) -> None:
+        """LocalError where the disk has no room for what is missing: better now than after hours."""
+        needed, free = self._manifest.size_bytes - self.done_bytes, shutil.disk_usage(self.path.parent).free
+        if needed > free:
+            where = f"{self.path.parent} has {format_size(free)} free, the rest takes {format_size(needed)}"
+            raise LocalError(f"{where}; make room, or set SHOAL_HOME to a directory on a larger disk")
 
     def is_right(self, piece: int, data: bytes | memoryview) -> bool:
         return len(data) == self._manifest.sizes[piece] and chunk_hash(data) == self._manifest.hashes[piece]
