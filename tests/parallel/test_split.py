@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from split_parts import DIGEST, NAME, Swarm, ask, checkpoint, everybody, ids, language, options, whole
 
-from shoal.core.errors import BadConfig, LinkClosed, PeerFault, ShoalError, Unauthorized, Unreachable
+from shoal.core.errors import BadConfig, LinkClosed, PeerFault, ShoalError, Unauthorized, Unavailable, Unreachable
 from shoal.core.seams import closing
 from shoal.mesh.calls import CallStream, Incoming
 from shoal.mesh.fakes import LocalMesh
@@ -274,5 +274,20 @@ def test_a_host_with_several_stages_offers_them_all() -> None:
         offers = await ask_offers(me, [peer.peer])
         assert [(offer.info.first, offer.info.last) for offer in offers] == [(1, 3), (3, 5)]
         await host.close()
+
+    asyncio.run(run())
+
+
+def test_a_host_that_stops_ends_its_sessions() -> None:
+    async def run() -> None:
+        swarm = Swarm([(1, 5)])
+        private = swarm.private()
+        async with closing(private.generate(ask("a long answer", tokens=200))) as chunks:
+            await anext(chunks)
+            await swarm.close()
+            with pytest.raises(Unavailable, match="stopping"):
+                async for _ in chunks:
+                    pass
+        await private.close()
 
     asyncio.run(run())

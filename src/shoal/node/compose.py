@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from shoal.core.errors import InvalidRequest, ModelNotFound
+from shoal.core.receipt import ModelIdentity
 from shoal.core.request import Message, Request, Sampling
 from shoal.core.seams import Generate
 from shoal.core.service import ModelCard, Service
@@ -29,6 +30,8 @@ from shoal.models.tools import ToolFormat
 from shoal.node.config import NodeConfig
 from shoal.node.drafting import Target, make_drafter, split_kv_memory
 from shoal.node.metering import Metering
+from shoal.node.model_identity import ModelIdentities
+from shoal.trust.fingerprint import fingerprint
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,10 +39,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A running node: what its server takes, and the engine behind it."""
+    """A running node: what its server takes, the engine behind it, and what that computes with."""
 
     service: Service
     engine: Engine
+    identities: ModelIdentities
 
 
 @asynccontextmanager
@@ -47,13 +51,14 @@ async def compose(config: NodeConfig) -> AsyncIterator[Node]:
     """Load everything `config` names; at the end let running answers finish. Raises what the parts raise."""
     path = Store(config.home).resolve(config.model)
     engine, language, card = await asyncio.to_thread(_load, config, path)
+    identities = ModelIdentities(path, _identity(config, engine.config, card))
     try:
         metering = Metering(config)
-        parts = _Parts(engine, language, card)
+        parts = _Parts(engine, language, card, identities)
         for name, folder in config.adapters:
             await parts.load_adapter(name, folder)
         try:
-            yield Node(parts.service(metered(engine.generate, metering.meter)), engine)
+            yield Node(parts.service(metered(engine.generate, metering.meter)), engine, identities)
         finally:
             metering.close()
     finally:
@@ -63,16 +68,16 @@ async def compose(config: NodeConfig) -> AsyncIterator[Node]:
 def _load(config: NodeConfig, path: Path) -> tuple[Engine, Language, ModelCard]:
     checkpoint = open_checkpoint(path)
     kv_memory, draft_kv_memory = split_kv_memory(config, checkpoint.config)
-    options = replace(_runner_options(config), kv_memory=kv_memory)
+    options = replace(runner_options(config), kv_memory=kv_memory)
     with ThreadPoolExecutor(1) as aside:  # weights are packed by C, which leaves the interpreter to the tokenizer
         loading = aside.submit(load_runner, checkpoint, options)
         try:
-            language = _language(checkpoint)
+            language = language_of(checkpoint)
         except BaseException:
             loading.result().runner.close()
             raise
         loaded = loading.result()
-    name = _model_name(config.model)
+    name = model_name(config.model)
     scheduler = SchedulerConfig(
         block_size=loaded.runner.block_size,
         num_blocks=loaded.runner.num_blocks,
@@ -87,13 +92,13 @@ def _load(config: NodeConfig, path: Path) -> tuple[Engine, Language, ModelCard]:
     engine_config = EngineConfig(
         name, loaded.context_length, checkpoint.config.num_layers, scheduler, loaded.device, loaded.kernels
     )
-    fingerprint = f"{name}:{checkpoint.size_bytes}:{checkpoint.quantization}"
-    drafter = make_drafter(config, Target(name, fingerprint, language.tokenizer, loaded, options, draft_kv_memory))
-    engine = Engine(engine_config, loaded.runner, language, drafter=drafter)
+    target_id = f"{name}:{checkpoint.size_bytes}:{checkpoint.quantization}"
+    drafter = make_drafter(config, Target(name, target_id, language.tokenizer, loaded, options, draft_kv_memory))
+    engine = Engine(engine_config, loaded.runner, language, drafter=drafter, take=fingerprint)
     return engine, language, _card(name, checkpoint, loaded.context_length)
 
 
-def _language(checkpoint: Checkpoint) -> Language:
+def language_of(checkpoint: Checkpoint) -> Language:
     tokenizer = load_tokenizer(checkpoint.tokenizer)
     if checkpoint.chat_template is None:
         return Language(tokenizer, None)
@@ -102,7 +107,7 @@ def _language(checkpoint: Checkpoint) -> Language:
     return Language(tokenizer, template, tools)
 
 
-def _runner_options(config: NodeConfig) -> RunnerOptions:
+def runner_options(config: NodeConfig) -> RunnerOptions:
     return RunnerOptions(
         device=config.device,
         kernels=config.kernels,
@@ -116,13 +121,21 @@ def _runner_options(config: NodeConfig) -> RunnerOptions:
     )
 
 
-def _model_name(model: str) -> str:
+def model_name(model: str) -> str:
     """What requests call it: the catalogue's or the store's name, else that of the file."""
     entry = find(model)
     if entry is not None:
         return entry.name
     path = Path(model).expanduser()
     return default_name(model, parse_source(model)) if path.exists() else model
+
+
+def _identity(config: NodeConfig, engine: EngineConfig, card: ModelCard) -> ModelIdentity:
+    """What computes, without the weights' hash."""
+    kernels, kv = engine.kernels, "f32" if engine.device == "cpu" else "bf16"
+    if kernels != "torch":
+        kernels, kv = f"{kernels}, {config.activation_bits or 8}-bit activations", config.kv_type or "f16"
+    return ModelIdentity(card.id, b"", card.quantization or "", b"", engine.device, kernels, kv)
 
 
 def _card(name: str, checkpoint: Checkpoint, context_length: int) -> ModelCard:
@@ -145,6 +158,7 @@ class _Parts:
     engine: Engine
     language: Language
     card: ModelCard
+    identities: ModelIdentities
 
     def service(self, generate: Generate) -> Service:
         return Service(
@@ -182,6 +196,7 @@ class _Parts:
 
     async def load_adapter(self, name: str, path: str) -> ModelCard:
         await self.engine.load_adapter(name, path)
+        await asyncio.to_thread(self.identities.note_adapter, name, path)
         return self._adapter_card(name)
 
     def _adapter_card(self, name: str) -> ModelCard:

@@ -18,6 +18,7 @@ Device = Literal["auto", "cpu", "cuda"]
 Kernels = Literal["auto", "native", "torch"]
 KvType = Literal["f32", "f16", "int8"]
 LogFormat = Literal["text", "json", "off"]
+ReceiptPolicy = Literal["always", "asked", "off"]
 Route = Literal["auto", "local"]
 ShareWith = Literal["swarm", "public"]
 
@@ -58,6 +59,7 @@ class NodeConfig:
     adapter_loading: bool = False
     log_format: LogFormat = "text"
     otel: bool = False
+    receipts: ReceiptPolicy = "asked"
     share: bool = False
     share_with: ShareWith = "swarm"
     serve_peers: tuple[str, ...] = ()
@@ -65,6 +67,8 @@ class NodeConfig:
     share_requests: int = 4
     share_tokens: int = 60_000
     share_models: tuple[str, ...] = ()
+    share_layers: tuple[str, ...] = ()
+    split: tuple[str, ...] = ()
     tickets: tuple[str, ...] = ()
     mesh_host: str = "0.0.0.0"  # noqa: S104  peers are elsewhere; every link is authenticated, and serving needs consent
     mesh_port: int | None = None
@@ -165,6 +169,12 @@ OPTIONS = (
     ),
     Option("otel", values.boolean, "export OpenTelemetry traces (needs the otel extra)", "--otel"),
     Option(
+        "receipts",
+        values.choice("always", "asked", "off"),
+        "sign answers: always, asked (where a request says so) or off",
+        "--receipts",
+    ),
+    Option(
         "share", values.boolean, "let peers use this machine's model; --private is the default", "--share", "--private"
     ),
     Option(
@@ -182,6 +192,18 @@ OPTIONS = (
         values.texts,
         "stored model whose weights peers may copy, beside the known ones",
         "--share-model",
+    ),
+    Option(
+        "share_layers",
+        values.texts,
+        "layers of a model to compute for peers that split it, as MODEL:FIRST-END",
+        "--share-layers",
+    ),
+    Option(
+        "split",
+        values.texts,
+        "serve private:MODEL with its first A and last B layers here and the rest at peers, as MODEL:A+B",
+        "--split",
     ),
     Option("tickets", values.texts, "ticket of a mesh to join", "--ticket", is_secret=True),
     Option("mesh_host", values.text, "address to listen on for peers, UDP and TCP; 0.0.0.0 for all", "--mesh-host"),

@@ -16,6 +16,7 @@ from shoal.core.service import Service
 from shoal.node.compose import compose
 from shoal.node.config import NO_MODEL, NodeConfig
 from shoal.node.fleet import Fleet, with_upstreams
+from shoal.node.receipts import name_alone, open_signing
 from shoal.node.terminal import say
 from shoal.server import ServerConfig
 
@@ -26,23 +27,33 @@ async def serving(config: NodeConfig) -> AsyncIterator[Service]:
     async with AsyncExitStack() as stack:
         if wants_mesh(config):
             _claim(config, stack)
-        local = None
+        if config.share_layers or config.split:
+            from shoal.node.layers import check_layers
+
+            check_layers(config, wants_mesh(config))
+        clock, local, identity = SystemClock(), None, name_alone
         if config.model != NO_MODEL:
             say(f"loading {config.model}")
-            local = (await stack.enter_async_context(compose(config))).service
+            node = await stack.enter_async_context(compose(config))
+            local, identity = node.service, node.identities.of
         elif not config.upstreams and not wants_mesh(config):
             raise BadConfig("model", "none, and nobody else to ask: name an upstream or join a mesh")
+        signing = stack.enter_context(open_signing(config, clock, identity))
         if local is not None and not config.upstreams and not wants_mesh(config):
-            yield local
+            yield signing.service(local)
             return
-        fleet = await stack.enter_async_context(with_upstreams(Fleet(config, SystemClock(), local)))
+        fleet = await stack.enter_async_context(with_upstreams(Fleet(config, clock, local, signing=signing)))
         if wants_mesh(config):
             from shoal.node.meshing import meshing
 
-            mesh = await stack.enter_async_context(meshing(config, fleet, SystemClock()))
+            mesh = await stack.enter_async_context(meshing(config, fleet, clock))
             say(f"in the mesh as {mesh.parts.me.short}, sharing with: {_SHARING[mesh.sharing]}")
             say(f"others join with: shoal join {mesh.ticket()}")
-        yield fleet.service()
+            if config.share_layers or config.split:
+                from shoal.node.layers import layers_among_peers
+
+                await stack.enter_async_context(layers_among_peers(config, mesh, fleet, SystemClock()))
+        yield signing.service(fleet.service())
 
 
 _SHARING = {

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from shoal.core.clock import Clock
-from shoal.core.errors import InvalidRequest, Overloaded
+from shoal.core.errors import InvalidRequest, Overloaded, Unavailable
 from shoal.core.waiting import within
 from shoal.mesh.calls import Answering, CallStream, Incoming
 from shoal.mesh.carrier import Bytes
@@ -48,6 +48,8 @@ class StageHost:
     consent: Callable[[PeerId], None]
     clock: Clock
     sessions: Counter[PeerId] = field(default_factory=Counter)
+    _works: set[asyncio.Future[None]] = field(default_factory=set)
+    _is_closed: bool = False
     _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "shoal-stage"))
 
     def register(self, answering: Answering) -> None:
@@ -62,17 +64,31 @@ class StageHost:
     async def serve(self, incoming: Incoming, call: CallStream) -> None:
         """One session."""
         self.consent(incoming.peer)
+        if self._is_closed:
+            raise Unavailable("this node is stopping")
         messages = aiter(call)
         wish = read_open(await within(self.clock, FIRST_S, anext(messages)))
         stage = self._find(wish)
         self._admit(incoming.peer, stage, wish)
+        work = asyncio.ensure_future(self._session(call, messages, stage, wish))
+        self._works.add(work)
         try:
-            await self._session(call, messages, stage, wish)
+            await work
+        except asyncio.CancelledError:
+            if not self._is_closed:
+                raise
+            raise Unavailable("this node is stopping") from None
         finally:
+            self._works.discard(work)
             self.sessions -= Counter({incoming.peer: 1})
 
     async def close(self) -> None:
-        """Wait for the step in progress, then let go of the weights. Sessions must have ended."""
+        """End the sessions, wait for the step in progress, then let go of the weights."""
+        self._is_closed = True
+        works = list(self._works)
+        for work in works:
+            work.cancel()
+        await asyncio.gather(*works, return_exceptions=True)
         await asyncio.to_thread(self._thread.shutdown)
         for stage in self.stages:
             stage.close()
