@@ -50,12 +50,11 @@ class NoisyRunner:
         return self._changed(self._inner.taps())
 
     def _changed(self, rows: np.ndarray) -> np.ndarray:
-        if not rows.size:
-            return rows
-        noise = np.random.default_rng([self._model, abs(int(rows[0, 0] * 1e6))]).standard_normal(rows.shape)
+        """The noise of a row follows from the row, so that it does not depend on who shares its batch."""
         if self._model:
             rows = np.roll(rows, self._model, axis=1)
-        return np.asarray(rows + self._noise * noise, np.float32)
+        noise = [np.random.default_rng(abs(int(row[0] * 1e6))).standard_normal(len(row)) for row in rows]
+        return np.asarray(rows + self._noise * np.array(noise).reshape(rows.shape), np.float32)
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._inner, name)
