@@ -64,7 +64,9 @@ def believed(chunk: Chunk, request: Request) -> Chunk:
     if chunk.usage is None and chunk.receipt is None:
         return chunk
     usage = None if chunk.usage is None else believed_usage(chunk.usage)
-    return replace(chunk, usage=usage, receipt=chunk.receipt if request.receipt else None)
+    if not request.receipt:
+        return replace(chunk, usage=usage, receipt=None, opening=None)
+    return replace(chunk, usage=usage)
 
 
 def believed_usage(usage: Usage) -> Usage:

@@ -15,6 +15,9 @@ from shoal.core.errors import PeerFault
 from shoal.core.request import Request, Resume
 from shoal.fleet.believing import believed, most_chars, most_tokens, num_chars
 
+LOCAL = "local"
+"""The name of the engine here among providers."""
+
 
 @dataclass(slots=True)
 class _Choice:
@@ -82,7 +85,7 @@ class Progress:
         choice = self._choices.get(chunk.index)
         if choice is None or choice.is_done:
             raise PeerFault(f"a chunk of choice {chunk.index}, which has ended or was never asked for")
-        chunk = believed(chunk, self._request)
+        chunk = self._inside(believed(chunk, self._request), provider)
         choice.num_chars += num_chars(chunk)
         if len(choice.tokens) + len(chunk.token_ids) > self._most_tokens or choice.num_chars > self._most_chars:
             raise PeerFault(f"an answer that goes on beyond the {self._most_tokens} tokens it may have")
@@ -98,6 +101,12 @@ class Progress:
         if chunk.usage is not None:
             self._usages.append(chunk.usage)
         return replace(chunk, usage=self._usage() if self.is_whole else None)
+
+    def _inside(self, chunk: Chunk, provider: str) -> Chunk:
+        """With who made it, where a receipt will say so; evidence is the engine's here, or nobody's."""
+        if self._request.receipt:
+            return replace(chunk, provider=provider, evidence=chunk.evidence if provider == LOCAL else None)
+        return chunk if chunk.evidence is None else replace(chunk, evidence=None)
 
     def rest(self) -> list[Request]:
         """What to ask the next provider: the request itself, or one for each open choice."""

@@ -26,6 +26,7 @@ from shoal.fleet.speeds import Speeds, observed
 from shoal.fleet.upstream import Upstream, UpstreamConfig
 from shoal.fleet.upstream_wire import CONTINUES, FLAVOURS, Flavour
 from shoal.node.config import NodeConfig
+from shoal.node.receipts import Signing
 
 if TYPE_CHECKING:
     import numpy as np
@@ -49,6 +50,8 @@ class Fleet:
     peers: Callable[[], Sequence[Provider]] = tuple
     mesh: Callable[[], MeshView | None] = lambda: None
     ping: Callable[[str], Awaitable[PingView]] = no_mesh
+    signing: Signing | None = None
+    health: Health = field(default_factory=Health)
     discover: Callable[[str], Awaitable[bool]] = nobody_more
     decided: Callable[[Decision], None] = lambda _: None
     upstreams: dict[str, Provider] = field(default_factory=dict)
@@ -57,14 +60,25 @@ class Fleet:
 
     def providers(self) -> Sequence[Provider]:
         own = () if self.local is None else (self._own(self.local),)
-        return (*own, *self.peers(), *self.upstreams.values())
+        others = (*self.peers(), *self.upstreams.values())
+        if self.signing is not None:
+            others = tuple(self.signing.provider(provider, self._distrust) for provider in others)
+        return (*own, *others)
+
+    def _distrust(self, name: str, reason: str) -> None:
+        """A peer said about its answer what does not hold."""
+        _log.warning("%s is left alone for a while: %s", name, reason)
+        self.health.distrusted(name, reason, self.clock.monotonic())
 
     def own_generate(self) -> Generate | None:
         """The engine here, for peers to ask: never the router, so that a request travels one hop."""
-        return None if self.local is None else observed(self.local.generate, self.speeds)
+        if self.local is None:
+            return None
+        generate = observed(self.local.generate, self.speeds)
+        return generate if self.signing is None else self.signing.for_peers(generate)
 
     def service(self) -> Service:
-        router = Router(self.providers, self.clock, self._note, self._allows, Health(), Affinity(), self.discover)
+        router = Router(self.providers, self.clock, self._note, self._allows, self.health, Affinity(), self.discover)
         local = self.local or _NOTHING
         return replace(
             local,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from shoal.core.receipt import SEGMENT_TOKENS, Opening, Output, OutputOpening, Part, Receipt, Signed
 from shoal.core.text import is_plain
 from shoal.crypto.keys import PUBLIC_BYTES, SIGNATURE_BYTES
+from shoal.mesh.peer_id import PeerId
 from shoal.trust.commit import SALT_BYTES
 from shoal.trust.receipt import is_signed, receipt_digest
 from shoal.trust.statement import output_of, prompt_commitment, request_commitment, sampled
@@ -38,7 +39,7 @@ def inspect(signed: Signed) -> Inspection:
     problems = [*_structure(receipt)]
     holds = []
     if is_signed(receipt):
-        holds.append(f"signed by {receipt.node.hex()[:16]}… as its number {receipt.sequence}")
+        holds.append(f"signed by {signer(receipt)[:10]}… as its number {receipt.sequence}")
     else:
         problems.insert(0, "the signature is not the named signer's, or the receipt was changed after it was signed")
     if opening is None:
@@ -162,6 +163,6 @@ def _tokens_of(receipt: Receipt, opening: Opening, choice: int) -> tuple[int, ..
     return next((shown.tokens for output, shown in pairs if output.choice == choice), ())
 
 
-def short(receipt: Receipt) -> str:
-    """A name for people: of the signer and the number."""
-    return f"{receipt.node.hex()[:16]}/{receipt.sequence}"
+def signer(receipt: Receipt) -> str:
+    """The signer's id as a peer; hexadecimal for what is no key."""
+    return str(PeerId(receipt.node)) if len(receipt.node) == PUBLIC_BYTES else receipt.node.hex()
