@@ -264,7 +264,7 @@ def reason(seen: Seen, decision: dict[str, Any]) -> None:
     if name not in seen.decided:
         seen.decided.add(name)
         if decision["outcome"] != "answered":
-            seen.reasons[re.sub(r"\b[a-z2-7]{10,}\b|[0-9.]+", "_", decision["outcome"])[:90]] += 1
+            seen.reasons[re.sub(r"\b[a-z2-7]{10,}\b|[0-9.]+", "_", decision["outcome"])[:120]] += 1
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -23,6 +23,9 @@ Bytes = bytes | bytearray | memoryview
 Path = Literal["direct", "punched", "relayed"]
 """direct: an address that was reachable; punched: both sides opened their NATs at once; relayed: through a relay."""
 
+NO_FAREWELL = "the connection ended without a farewell"
+"""How the reason of an ended link begins where the machine at the other end says that the process is gone."""
+
 
 @dataclass(frozen=True, slots=True)
 class LinkInfo:

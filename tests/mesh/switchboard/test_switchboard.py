@@ -12,6 +12,7 @@ from shoal.core.clock import SystemClock, VirtualClock
 from shoal.core.errors import LinkClosed, Unreachable
 from shoal.crypto.keys import PrivateKey
 from shoal.mesh.address import Address
+from shoal.mesh.carrier import NO_FAREWELL
 from shoal.mesh.memory import Conditions, MemoryCarrier, Network
 from shoal.mesh.peer_id import PeerId
 from shoal.mesh.switchboard import Limits, Switchboard
@@ -90,6 +91,30 @@ def test_dials_from_both_sides_settle_on_one_link_and_drop_nothing() -> None:
         assert kept.info().is_dialer  # the dial of the smaller id
         stream = await kept.open()
         await stream.write(b"still here")
+        await one.close()
+        await two.close()
+
+    simulate(world.clock, work())
+
+
+def test_a_death_that_one_link_tells_of_ends_the_others() -> None:
+    """A killed process: TCP ended at once, but a QUIC link beside it was used for half a minute more."""
+    world = World()
+
+    async def work() -> None:
+        one, two = world.board(1), world.board(2)
+        one.learn(two.address(), "ticket")
+        two.learn(one.address(), "ticket")
+        first, second = await asyncio.gather(one.link(two.me), two.link(one.me))
+        links = [first, second.other]
+        await world.clock.sleep(1)
+        lost: list[PeerId] = []
+        one.on_lost = lost.append
+        links[0].fail(f"{NO_FAREWELL}: the other side stopped")
+        assert "without a farewell" in await links[1].closed()
+        await world.clock.sleep(0.1)
+        assert lost == [two.me]
+        assert one.is_doubtful(two.me)
         await one.close()
         await two.close()
 

@@ -184,12 +184,13 @@ class Rpc:
             raise Unavailable("this node's mesh is closed")
         at = None if math.isinf(connect_s) else self._clock.monotonic() + connect_s
         text = f"{peer.short} could not be reached within {connect_s:g} s"
+        entry: _Entry | None = None
         try:
             with TimeLimit(self._deadlines, at, text):
                 entry = self._entry(await self._connect(peer))
                 return entry.session if entry.session is not None else await asyncio.shield(entry.ready)
         except DeadlineExceeded as error:
-            raise Unreachable(text) from error
+            raise Unreachable(text, ("no link" if entry is None else "a link, but no hello over it",)) from error
 
     def _entry(self, link: Link) -> _Entry:
         entry = self._entries.get(id(link))

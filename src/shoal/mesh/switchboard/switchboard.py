@@ -12,7 +12,7 @@ from typing import Any
 from shoal.core.clock import Clock
 from shoal.core.errors import LinkClosed, ShoalError, Unreachable
 from shoal.mesh.address import Address
-from shoal.mesh.carrier import Carrier, Link, LinkInfo
+from shoal.mesh.carrier import NO_FAREWELL, Carrier, Link, LinkInfo
 from shoal.mesh.peer_id import PeerId
 from shoal.mesh.switchboard import record as records
 from shoal.mesh.switchboard.book import AddressBook
@@ -282,6 +282,9 @@ class Switchboard:
         reason = await line.link.closed()
         self._lines.remove(line)
         peer = line.link.peer
+        if reason.startswith(NO_FAREWELL):  # so its other links are dead too, and QUIC would learn it in half a minute
+            for other in self._lines.of(peer):
+                self._spawn(_close(other.link, "another link to this peer ended without a farewell"))
         if not self._lines.of(peer):
             self._upgraded.pop(peer, None)
             self._records[peer] = records.ended(self._record(peer), reason, self._clock.monotonic())

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field, replace
 from shoal.core.clock import Clock
 from shoal.core.errors import LinkClosed, PeerFault, StreamReset
 from shoal.core.text import plain
-from shoal.mesh.carrier import LinkInfo
+from shoal.mesh.carrier import NO_FAREWELL, LinkInfo
 from shoal.mesh.peer_id import PeerId
 from shoal.mesh.tcp import frames
 from shoal.mesh.tcp.frames import CLOSE, MAX_REASON_BYTES, OPEN, PING, PONG, PRIORITY_ZERO, Parser, header
@@ -240,7 +240,7 @@ class TcpLink:
             self._lost(error)
         else:
             if is_over:
-                self._end("the connection ended without a farewell: the other side stopped, or the network cut it")
+                self._end(f"{NO_FAREWELL}: the other side stopped, or the network cut it")
             elif self._wire.has_more:
                 self._loop.call_soon(self._readable)
 
@@ -313,7 +313,8 @@ class TcpLink:
             self._counts.rtt_s = sample if before is None else 0.75 * before + 0.25 * sample
 
     def _lost(self, error: Exception) -> None:
-        self._end(f"the connection broke: {error}")
+        is_gone = isinstance(error, ConnectionResetError | BrokenPipeError | ssl.SSLEOFError)
+        self._end(f"{NO_FAREWELL if is_gone else 'the connection broke'}: {error}")
 
     def _end(self, reason: str, last: bytes | None = None) -> None:
         """The end, once. `last`: what is still said to the other side; None where it would not hear it."""
