@@ -1,0 +1,70 @@
+// Runs the proof system's loops on made-up data, edges included, and prints a checksum of each result: the same program
+// built for two CPUs must print the same lines. Built and run by tests/proof/test_proof_cross.py.
+#include "proof.c"
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { N = 1037, ROWS = 131, COLUMNS = 64, BLOWUP = 4 };
+static uint64_t state = 88172645463325252ull;
+static uint64_t next_random(void) { return state ^= state << 13, state ^= state >> 7, state ^= state << 17; }
+
+static const fe EDGES[] = {0, 1, 7, 0xFFFFFFFFull, 0x100000000ull, 0x8000000000000000ull, FIELD_P / 2, FIELD_P - 1};
+static void fill(fe *out, int64_t n) {
+  for (int64_t i = 0; i < n; i++) out[i] = i % 5 == 0 ? EDGES[next_random() % 8] : next_random() % FIELD_P;
+}
+static void print(const char *name, const void *data, size_t size) {
+  uint64_t hash = 14695981039346656037ull;
+  for (size_t i = 0; i < size; i++) hash = (hash ^ ((const uint8_t *)data)[i]) * 1099511628211ull;
+  printf("%s %016llx\n", name, (unsigned long long)hash);
+}
+
+static fe a[2 * N], b[2 * N], out[4 * N], matrix[ROWS * COLUMNS], code[ROWS * COLUMNS * BLOWUP], roots[COLUMNS];
+static uint32_t chunks[2][8 * COLUMNS * BLOWUP], digests[8 * COLUMNS * BLOWUP];
+
+static void vectors(void) {
+  static const char *names[] = {"add", "sub", "mul"};
+  for (int op = 0; op < 3; op++) {
+    proof_base_map(op, a, 1, b, 1, out, 2 * N);
+    print(names[op], out, sizeof(fe) * 2 * N);
+  }
+  proof_ext_mul(0, (fx *)a, 1, b, 1, (fx *)out, N);
+  print("ext mul", out, sizeof(fx) * N);
+  proof_ext_mul(1, (fx *)a, 1, b, 0, (fx *)out, N);
+  print("ext scale", out, sizeof(fx) * N);
+  proof_eq_step((fx *)a, N, (fx *)b, (fx *)out);
+  print("eq", out, sizeof(fx) * 2 * N);
+  for (int is_base = 0; is_base < 2; is_base++) {
+    proof_fold(is_base, a, N / 2, (fx *)b, (fx *)out);
+    print("fold", out, sizeof(fx) * (N / 2));
+  }
+  proof_dot_ext((fx *)a, (fx *)b, N, (fx *)out);
+  proof_dot_base_ext(a, (fx *)b, N, (fx *)out + 1);
+  for (int size = 1; size <= 2; size++) proof_product(a, size, 7, 301, (fx *)b, (int32_t *)b, (fx *)out + 1 + size);
+  print("dot", out, sizeof(fx) * 4);
+  for (int size = 1; size <= 8; size *= 2) {
+    proof_from_ints(a, size, out, N);
+    print("from ints", out, sizeof(fe) * N);
+  }
+}
+
+static void commitment(void) {
+  fill(roots, COLUMNS), fill(a, COLUMNS * BLOWUP);  // any factors will do: it is arithmetic that is compared
+  proof_encode(matrix, ROWS, COLUMNS, BLOWUP, a, roots, code);
+  print("encode", code, sizeof code);
+  proof_column_chunk(code, 128, COLUMNS * BLOWUP, 0, (uint32_t *)b, 0, chunks[0]);
+  proof_column_chunk(code + 128 * COLUMNS * BLOWUP, ROWS - 128, COLUMNS * BLOWUP, 1, (uint32_t *)b, 0, chunks[1]);
+  proof_column_parent(chunks[0], chunks[1], COLUMNS * BLOWUP, (uint32_t *)b, 1, digests);
+  print("columns", digests, sizeof digests);
+  proof_hash_pairs(digests, COLUMNS * BLOWUP / 2, (uint32_t *)b, chunks[0]);
+  print("pairs", chunks[0], sizeof chunks[0] / 2);
+  proof_combine_rows(matrix, ROWS, COLUMNS - 3, (fx *)b, (fx *)out);
+  print("combine", out, sizeof(fx) * (COLUMNS - 3));
+}
+
+int main(void) {
+  proof_set_threads(2);
+  fill(a, 2 * N), fill(b, 2 * N), fill(matrix, ROWS * COLUMNS);
+  vectors();
+  commitment();
+  return 0;
+}
