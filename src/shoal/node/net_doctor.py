@@ -102,7 +102,7 @@ def _mapping(network: Network) -> Check:
     if network.nat is not None and network.nat.kind == "none":
         return Check("port mapping", "ok", "not needed: nothing translates addresses here")
     found = "; ".join(f"{item.what}: {item.outcome}" for item in network.mapping) or "no router was found"
-    return Check("port mapping", "warn", found, "switch on NAT-PMP or UPnP in the router, or forward --mesh-port")
+    return Check("port mapping", "warn", found, "switch on PCP, NAT-PMP or UPnP in the router, or forward --mesh-port")
 
 
 def _relays(relays: tuple[Answered, ...]) -> Iterator[Check]:

@@ -51,13 +51,19 @@ def test_the_connection_service_is_found_at_the_gateway_only() -> None:
             upnp.parse_description(DESCRIPTION.format(control=control), location, GATEWAY)
 
 
-@given(st.text(max_size=300), st.binary(max_size=300))
+@given(st.text(max_size=300).filter(lambda text: re.search(r"\d\.\d", text) is None), st.binary(max_size=300))
 def test_anything_else_is_the_routers_fault(text: str, data: bytes) -> None:
     assert upnp.parse_location(data, GATEWAY) is None
     with pytest.raises(PeerFault):
         upnp.parse_description(text, "http://127.0.0.1/", GATEWAY)
     with pytest.raises(PeerFault):
         upnp.parse_outside(f"<NewExternalIPAddress>{text}</NewExternalIPAddress>")
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "127.0.0.1", "239.1.2.3"])
+def test_a_router_without_an_address_outside_has_none_to_give(address: str) -> None:
+    with pytest.raises(PeerFault, match="no address outside"):
+        upnp.parse_outside(f"<NewExternalIPAddress>{address}</NewExternalIPAddress>")
 
 
 class Router:

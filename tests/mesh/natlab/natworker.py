@@ -138,7 +138,12 @@ class Worker:
         gateway = natpmp.default_gateway()
         assert gateway is not None
         await self.running.nat.map_port(gateway)
-        return {"address": self.address(), "outcome": self.running.nat.journal.steps()[-1].outcome}
+        steps = [step for step in self.running.nat.journal.steps() if "for a port by" in step.what]
+        by = [step.what.rpartition(" ")[2] for step in steps if step.is_good]
+        if by == ["PCP"]:  # the older protocol on the same router, for another port
+            by += ["NAT-PMP"] if (await natpmp.map_port(gateway, 40_000)).external.endswith(":40000") else []
+            await natpmp.unmap_port(gateway, 40_000)
+        return {"address": self.address(), "by": by, "outcome": steps[-1].outcome}
 
     async def connect(self, peer: str) -> dict[str, Any]:
         begin = time.monotonic()

@@ -98,6 +98,7 @@ def test_a_router_that_maps_a_port_makes_the_worst_pair_direct(
         stage.nodes()
         mapped = stage.b.ask("map_port")
         assert mapped["address"][1][0][0].startswith(f"{WAN['b']}:"), mapped
+        assert mapped["by"] == {"natpmp": ["PCP", "NAT-PMP"], "upnp": ["UPnP"]}[protocol], mapped
         stage.a.ask("learn", address=mapped["address"])
         assert stage.a.ask("connect", peer=mapped["address"][0])["path"] == "direct"
         stage.a.ask("echo", peer=mapped["address"][0])

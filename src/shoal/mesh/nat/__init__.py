@@ -5,7 +5,8 @@ journal    what was tried and how it went, kept for people.
 classify   observed addresses into a kind of NAT: pure.
 observe    "nat.observe": any public peer tells a caller the address it comes from.
 introduce  "nat.introduce", "nat.dial": a common peer tells two others to dial each other at once.
-natpmp     NAT-PMP (RFC 6886): asking a home router for a port.
+pcp        PCP (RFC 6887): asking a home router for a port.
+natpmp     NAT-PMP (RFC 6886): the same for older routers.
 upnp       UPnP IGD: the same for routers that speak only that.
 service    the node's part: observe, classify, map, and tell the quic carrier its addresses.
 

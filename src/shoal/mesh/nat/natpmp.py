@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,8 +77,9 @@ def default_gateway(table: Path = Path("/proc/net/route")) -> str | None:
 
 async def map_port(gateway: str, internal_port: int, lifetime_s: int = 3600, port: int = PORT) -> Mapping:
     """A mapping of a UDP port. Unreachable where nobody answers, PeerFault where the router refuses."""
-    outside = parse_address(await _ask(gateway, port, address_request()))
-    reply = parse_map(await _ask(gateway, port, map_request(internal_port, internal_port, lifetime_s)))
+    outside = parse_address(await ask(gateway, port, lambda own: address_request()))
+    wanted = map_request(internal_port, internal_port, lifetime_s)
+    reply = parse_map(await ask(gateway, port, lambda own: wanted))
     if reply[0] != internal_port:
         raise PeerFault(f"nat-pmp: asked for port {internal_port}, the router answered about {reply[0]}")
     return Mapping(f"{outside}:{reply[1]}", internal_port, reply[2])
@@ -85,7 +87,7 @@ async def map_port(gateway: str, internal_port: int, lifetime_s: int = 3600, por
 
 async def unmap_port(gateway: str, internal_port: int, port: int = PORT) -> None:
     """Take the mapping back, as a node does when it stops."""
-    parse_map(await _ask(gateway, port, map_request(internal_port, 0, 0)))
+    parse_map(await ask(gateway, port, lambda own: map_request(internal_port, 0, 0)))
 
 
 class _Reply(asyncio.DatagramProtocol):
@@ -101,13 +103,16 @@ class _Reply(asyncio.DatagramProtocol):
             self.data.set_exception(exc)
 
 
-async def _ask(gateway: str, port: int, request: bytes) -> bytes:
-    """The socket is connected: only the router's own answers are heard (RFC 6886 section 3.1)."""
+async def ask(gateway: str, port: int, request: Callable[[str], bytes], tries: int = TRIES) -> bytes:
+    """What the router says to `request`, which is given the address it is sent from. Unreachable after `tries`.
+
+    The socket is connected: only the router's own answers are heard (RFC 6886 section 3.1).
+    """
     loop = asyncio.get_running_loop()
-    for attempt in range(TRIES):
+    for attempt in range(tries):
         transport, reply = await loop.create_datagram_endpoint(_Reply, remote_addr=(gateway, port))
         try:
-            transport.sendto(request)
+            transport.sendto(request(transport.get_extra_info("sockname")[0]))
             return await asyncio.wait_for(reply.data, FIRST_WAIT_S * 2**attempt)
         except TimeoutError:
             continue
@@ -115,4 +120,4 @@ async def _ask(gateway: str, port: int, request: bytes) -> bytes:
             raise Unreachable(f"nat-pmp: {gateway} has no such service ({error})") from error
         finally:
             transport.close()
-    raise Unreachable(f"nat-pmp: {gateway} did not answer {TRIES} requests")
+    raise Unreachable(f"nat-pmp: {gateway} did not answer {tries} requests")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from typing import Protocol
 
@@ -10,7 +11,7 @@ from shoal.core.clock import Clock
 from shoal.core.errors import ShoalError
 from shoal.mesh.address import Address
 from shoal.mesh.calls import Caller
-from shoal.mesh.nat import natpmp, upnp
+from shoal.mesh.nat import natpmp, pcp, upnp
 from shoal.mesh.nat.classify import Nat, classify
 from shoal.mesh.nat.journal import Journal
 from shoal.mesh.nat.observe import observe
@@ -41,6 +42,7 @@ class NatService:
         self.nat = classify((), ())
         self._mapped: natpmp.Mapping | None = None
         self._by = ""
+        self._nonce = os.urandom(pcp.NONCE_BYTES)
         self._is_open = False
 
     async def run(self, observers: Callable[[], Awaitable[tuple[PeerId, ...]]], gateway: str | None) -> None:
@@ -73,10 +75,15 @@ class NatService:
         """Ask the router for our UDP port; a router without the service is noted, never an error."""
         port = int(self._carrier.bound()[0].rsplit(":", 1)[1])
         self._mapped = None
-        for name, ask in (("NAT-PMP", natpmp.map_port), ("UPnP", upnp.map_port)):
+        ways: tuple[tuple[str, Callable[[], Awaitable[natpmp.Mapping]]], ...] = (
+            ("PCP", lambda: pcp.map_port(gateway, port, self._nonce)),
+            ("NAT-PMP", lambda: natpmp.map_port(gateway, port)),
+            ("UPnP", lambda: upnp.map_port(gateway, port)),
+        )
+        for name, ask in ways:
             what = f"ask the router {gateway} for a port by {name}"
             try:
-                self._mapped, self._by = await ask(gateway, port), name
+                self._mapped, self._by = await ask(), name
             except ShoalError as error:
                 self.journal.note(what, str(error), is_good=False)
             else:
@@ -97,6 +104,8 @@ class NatService:
     async def _unmap(self, gateway: str, mapped: natpmp.Mapping) -> None:
         if self._by == "UPnP":
             await upnp.unmap_port(gateway, int(mapped.external.rpartition(":")[2]))
+        elif self._by == "PCP":
+            await pcp.unmap_port(gateway, mapped.internal_port, self._nonce)
         else:
             await natpmp.unmap_port(gateway, mapped.internal_port)
 

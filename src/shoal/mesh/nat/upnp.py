@@ -95,9 +95,12 @@ def parse_outside(text: str) -> str:
     """The router's outside IPv4 address. PeerFault for anything else."""
     found = _ADDRESS.search(text)
     try:
-        return str(IPv4Address(found[1] if found else ""))
+        address = IPv4Address(found[1] if found else "")
     except ValueError:
         raise PeerFault("upnp: expected the router's outside address") from None
+    if address.is_unspecified or address.is_loopback or address.is_multicast:
+        raise PeerFault(f"upnp: the router has no address outside: it says {address}")
+    return str(address)
 
 
 async def map_port(gateway: str, internal_port: int, lifetime_s: int = 3600) -> Mapping:
