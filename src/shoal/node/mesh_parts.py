@@ -19,7 +19,7 @@ from shoal.mesh.address import Address
 from shoal.mesh.carrier import Carrier, Link, LinkInfo
 from shoal.mesh.dht import Dht
 from shoal.mesh.dht import Ground as DhtGround
-from shoal.mesh.gossip import Gossip
+from shoal.mesh.gossip import Gossip, Member
 from shoal.mesh.gossip import Ground as GossipGround
 from shoal.mesh.lan import Lan, Ports, Surroundings
 from shoal.mesh.nat import Introducer, NatService, answer_observe, meet
@@ -104,7 +104,10 @@ async def mesh_parts(place: Place, clock: Clock) -> AsyncIterator[Parts]:
             )
             introducer.answer(rpc)
             stack.push_async_callback(introducer.close)
-        gossip = Gossip(GossipGround(rpc, rpc, clock, place.key, switchboard.address, _learning(switchboard, "gossip")))
+        ground = GossipGround(
+            rpc, rpc, clock, place.key, switchboard.address, _learning(switchboard, "gossip"), _releasing(switchboard)
+        )
+        gossip = Gossip(ground)
         switchboard.on_lost = gossip.doubt
         yield Parts(
             place,
@@ -166,6 +169,16 @@ def _quic_link(switchboard: Switchboard, peer: PeerId) -> LinkInfo | None:
 
 def _learning(switchboard: Switchboard, source: str) -> Callable[[Address], None]:
     return lambda address: switchboard.learn(address, source)
+
+
+def _releasing(switchboard: Switchboard) -> Callable[[Member], None]:
+    """Whoever has said goodbye is not dialled again until it is found anew."""
+
+    def changed(member: Member) -> None:
+        if member.status == "left":
+            switchboard.release(member.peer)
+
+    return changed
 
 
 def _found(switchboard: Switchboard) -> Callable[[Address], None]:

@@ -16,6 +16,7 @@ from shoal.mesh.carrier import NO_FAREWELL
 from shoal.mesh.memory import Conditions, MemoryCarrier, Network
 from shoal.mesh.peer_id import PeerId
 from shoal.mesh.switchboard import Limits, Switchboard
+from shoal.mesh.switchboard.switchboard import FORGET_S, MAX_TRIES
 from shoal.mesh.tcp import TcpOptions, listen_tcp
 
 T = TypeVar("T")
@@ -180,6 +181,28 @@ def test_a_kept_peer_is_found_again_after_a_partition() -> None:
         assert not one.is_doubtful(two.me)
         await one.close()
         await two.close()
+
+    simulate(world.clock, work())
+
+
+def test_a_kept_peer_that_never_comes_back_is_let_go_and_forgotten() -> None:
+    world = World()
+
+    async def work() -> None:
+        one, two = world.board(1), world.board(2)
+        one.learn(two.address(), "lan")
+        one.keep(two.me)
+        await world.clock.sleep(3)
+        await two.close()
+        world.network.partition([world.network._hosts["44.0.0.2"][0]])
+        await world.clock.sleep(300)
+        assert one.snapshot()[0].is_kept
+        while one.snapshot()[0].is_kept:
+            await world.clock.sleep(10)
+        assert one.snapshot()[0].failures == MAX_TRIES
+        await world.clock.sleep(FORGET_S)
+        assert one.snapshot() == ()
+        await one.close()
 
     simulate(world.clock, work())
 

@@ -29,6 +29,10 @@ DOUBT_S = 30.0
 """After the last link to a peer has ended: by then membership knows whether it lives."""
 MAX_RECORDS = 4096
 """Peers whose history is kept; those without a link are forgotten first."""
+FORGET_S = 600.0
+"""After which nothing is kept of a peer without a link that nobody asked for."""
+MAX_TRIES = 12
+"""Failed dials, some ten minutes of them, after which a kept peer is let go; discovery may name it again."""
 
 
 class Switchboard:
@@ -94,7 +98,7 @@ class Switchboard:
         self._add(link)
 
     def keep(self, peer: PeerId) -> None:
-        """Hold a link to this peer: dial, and dial again whenever it is lost."""
+        """Hold a link to this peer: dial, and dial again when it is lost, until MAX_TRIES fail in a row."""
         self._kept[peer] = None
 
     def release(self, peer: PeerId) -> None:
@@ -183,10 +187,18 @@ class Switchboard:
             line.sample(now)
         for peer in self._lines.peers():
             self._tidy_peer(peer, now)
-        for peer in self._kept:
-            if not self._lines.of(peer) and now >= self._record(peer).retry_at:
-                self._dial(peer)
-        self._forget()
+        for peer in list(self._kept):
+            self._hold(peer, now)
+        self._forget(now)
+
+    def _hold(self, peer: PeerId, now: float) -> None:
+        record = self._record(peer)
+        if self._lines.of(peer) or now < record.retry_at:
+            return
+        if record.failures >= MAX_TRIES:
+            self.release(peer)
+        else:
+            self._dial(peer)
 
     def _tidy_peer(self, peer: PeerId, now: float) -> None:
         used = self._lines.used(peer)
@@ -294,13 +306,15 @@ class Switchboard:
     def _record(self, peer: PeerId) -> Record:
         return self._records.get(peer) or Record()
 
-    def _forget(self) -> None:
-        """Histories of peers without a link, oldest first, beyond MAX_RECORDS."""
+    def _forget(self, now: float) -> None:
+        """Histories of peers without a link: the old ones, and the first of those beyond MAX_RECORDS."""
         surplus = len(self._records) - MAX_RECORDS
-        if surplus > 0:
-            idle = [peer for peer in self._records if not self._lines.of(peer) and peer not in self._dials]
-            for peer in idle[:surplus]:
+        for peer, record in list(self._records.items()):
+            if self._lines.of(peer) or peer in self._dials or peer in self._kept:
+                continue
+            if surplus > 0 or now - record.changed_at >= FORGET_S:
                 del self._records[peer]
+                surplus -= 1
 
     def _report(self, peer: PeerId) -> PeerReport:
         now, record, used = self._clock.monotonic(), self._record(peer), self._lines.used(peer)
