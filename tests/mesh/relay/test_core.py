@@ -141,3 +141,26 @@ def test_any_history_keeps_the_books() -> None:
                 assert len(queue) <= limits.queue_frames
                 assert sum(map(len, queue)) <= limits.queue_bytes
             assert relay.stats().clients == len(owner)
+
+
+def test_the_queues_of_all_slow_receivers_are_bounded_together() -> None:
+    """Two thousand clients that read nothing, 8 MB each, were 16 GB."""
+    relay = relay_of(RelayLimits(all_queues_bytes=1000), clients=4)
+    sent = [relay.received(0, packet(KEYS[to], 300), 0.0) for to in (1, 2, 3, 1, 2)]
+    assert [len(actions) for actions in sent] == [1, 1, 1, 0, 0]
+    assert relay.stats().dropped == {"receivers too slow, all together": 2}
+    relay.sent(1, 333)
+    assert relay.received(0, packet(KEYS[3], 300), 0.0)
+    relay.left(2)
+    relay.joined(9, KEYS[3], speaks_v2=False, now=0.0)  # what waited for a session that is gone is gone
+    for to in (1, 3, 1):
+        assert relay.received(0, packet(KEYS[to], 290), 0.0)
+
+
+def test_who_sends_too_many_frames_is_not_listened_to_for_a_moment() -> None:
+    relay = relay_of(RelayLimits(frames_per_s=10))
+    for _ in range(20):
+        relay.received(0, frames.Ping(bytes(8)), 0.0)
+        assert relay.pause_s(1) == 0
+    relay.received(0, frames.Ping(bytes(8)), 0.0)
+    assert relay.pause_s(0) == 10

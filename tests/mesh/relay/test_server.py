@@ -293,3 +293,40 @@ def test_a_wrong_token_is_named_in_the_failure() -> None:
             await a.close()
 
     run(work)
+
+
+def test_who_opens_connections_and_says_nothing_leaves_room_for_others() -> None:
+    async def work() -> None:
+        async with relay_of(limits=RelayLimits(per_address=2, knocking=1)) as relay:
+            silent = [await asyncio.open_connection("127.0.0.1", relay.port) for _ in range(3)]
+            reader, writer = await asyncio.open_connection("127.0.0.1", relay.port)
+            with contextlib.suppress(ConnectionError):
+                assert await reader.read() == b"", "cut off at once, without a word"
+            for _, other in (*silent, (reader, writer)):
+                other.close()
+                await asyncio.gather(other.wait_closed(), return_exceptions=True)
+            while relay._knocks:
+                await asyncio.sleep(0)
+            await member(relay, 1)
+
+    run(work)
+
+
+def test_a_header_of_any_bytes_is_a_wrong_token() -> None:
+    async def work() -> None:
+        async with relay_of(auth_token="secret") as relay:
+            reader, writer = await asyncio.open_connection("127.0.0.1", relay.port)
+            lines = (
+                "GET /relay HTTP/1.1",
+                "Host: x",
+                "Upgrade: websocket",
+                "Connection: Upgrade",
+                "Sec-WebSocket-Version: 13",
+            )
+            head = "\r\n".join((*lines, "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==", "Authorization: Bearer "))
+            writer.write(head.encode() + b"\xff\xfe\r\n\r\n")
+            assert b" 401 " in await reader.readline()
+            assert relay.stats().refused == {"wrong token": 1}
+            writer.close()
+
+    run(work)

@@ -18,23 +18,27 @@ class RelayLimits:
     """What one client, and all of them, may use.
 
     clients          connections at once, those still shaking hands included.
-    per_address      connections from one IP address.
+    per_address      connections from one IPv4 address or IPv6 /64.
+    knocking         connections beyond these two that have not said what they want; more are cut off unheard.
     handshake_s      from the TCP connection to the proven key.
     bytes_per_s      datagram bytes one client may send, with bursts of two seconds' worth.
     frames_per_s     the same for frames, pings included.
     queue_frames     frames that wait for a slow client; more are dropped, as a router does. QUIC recovers.
     queue_bytes      the same in bytes.
+    all_queues_bytes the same for all slow clients together.
     idle_s           without a frame for so long, a client is taken for gone (clients ping every 15 s).
     contacts         peers that are told when one client goes.
     """
 
     clients: int = 2048
     per_address: int = 128
+    knocking: int = 64
     handshake_s: float = 10.0
     bytes_per_s: float = 32e6
     frames_per_s: float = 20_000.0
     queue_frames: int = 512
     queue_bytes: int = 8 * 2**20
+    all_queues_bytes: int = 256 * 2**20
     idle_s: float = 60.0
     contacts: int = 1024
 

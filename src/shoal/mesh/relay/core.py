@@ -19,7 +19,16 @@ from shoal.mesh.relay.config import RelayLimits
 BURST_S = 2.0
 """Seconds of its rate a client that was silent may send at once."""
 
-Dropped = Literal["receiver not here", "receiver too slow", "too many bytes", "too many frames"]
+PAUSED_FRAMES = 100
+"""Frames' worth of time that who has sent too many is not listened to."""
+
+Dropped = Literal[
+    "receiver not here",
+    "receiver too slow",
+    "receivers too slow, all together",
+    "too many bytes",
+    "too many frames",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +80,7 @@ class Relay:
         self.limits = limits
         self._sessions: dict[int, Client] = {}
         self._by_key: dict[bytes, Client] = {}
-        self._frames = self._bytes = 0
+        self._frames = self._bytes = self._waiting_bytes = 0
         self._dropped: Counter[str] = Counter()
         self._refused: Counter[str] = Counter()
 
@@ -95,6 +104,7 @@ class Relay:
         if old is None:
             return []
         del self._sessions[old.session], self._by_key[old.key]
+        self._waiting_bytes -= old.waiting_bytes
         told: list[Action] = [Send(old.session, frames.SAME_KEY)] if old.speaks_v2 else []
         return [*told, Close(old.session, "the same key has connected again")]
 
@@ -133,6 +143,9 @@ class Relay:
         limits = self.limits
         if client.waiting_frames >= limits.queue_frames or client.waiting_bytes + len(data) > limits.queue_bytes:
             return self._drop("receiver too slow")
+        if self._waiting_bytes + len(data) > limits.all_queues_bytes:
+            return self._drop("receivers too slow, all together")
+        self._waiting_bytes += len(data)
         client.waiting_frames += 1
         client.waiting_bytes += len(data)
         return [Send(client.session, data)]
@@ -146,6 +159,13 @@ class Relay:
         if client := self._sessions.get(session):
             client.waiting_frames -= 1
             client.waiting_bytes -= size_bytes
+            self._waiting_bytes -= size_bytes
+
+    def pause_s(self, session: int) -> float:
+        """How long to read no more from a session that has used up its frames: its network holds them back then."""
+        client = self._sessions.get(session)
+        missing = 0.0 if client is None else 1.0 - client.frames_in.tokens
+        return PAUSED_FRAMES / self.limits.frames_per_s if missing > 0 else 0.0
 
     def left(self, session: int) -> list[Action]:
         """A session has ended; those it wrote to learn that its key is gone."""
@@ -153,6 +173,7 @@ class Relay:
         if client is None:
             return []
         del self._by_key[client.key]
+        self._waiting_bytes -= client.waiting_bytes
         told = (self._by_key[key] for key in client.contacts if key in self._by_key)
         return [action for other in told for action in self._hand(other, frames.gone(client.key))]
 

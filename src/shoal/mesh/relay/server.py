@@ -24,12 +24,40 @@ from shoal.core.clock import Clock, SystemClock
 from shoal.core.errors import BadConfig, PeerFault
 from shoal.mesh.peer_id import PeerId
 from shoal.mesh.relay import core, frames
-from shoal.mesh.relay.config import RelayConfig
+from shoal.mesh.relay.config import RelayConfig, RelayLimits
+from shoal.mesh.tcp.endpoint import of_socket
 
 log = logging.getLogger(__name__)
 
 WRITE_BUFFER_BYTES = 256 * 1024
 CLOSE_S = 2.0
+
+
+class Knock(ServerConnection):
+    """A connection, counted from its first byte: who opens many and asks nothing holds no more than who is served."""
+
+    def __init__(self, knocks: Counter[str], limits: RelayLimits, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._knocks, self._limits, self._site = knocks, limits, ""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        knocks, limits = self._knocks, self._limits
+        site = _site(transport.get_extra_info("peername"))
+        is_crowd = knocks[site] >= limits.per_address + limits.knocking
+        if is_crowd or knocks.total() >= limits.clients + limits.knocking:
+            assert isinstance(transport, asyncio.Transport)
+            transport.abort()
+            return
+        self._site = site
+        knocks[site] += 1
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._site:
+            self._knocks[self._site] -= 1
+            if not self._knocks[self._site]:
+                del self._knocks[self._site]
+            super().connection_lost(exc)
 
 
 class RelayServer:
@@ -43,6 +71,7 @@ class RelayServer:
         self._sockets: dict[int, ServerConnection] = {}
         self._closing: set[asyncio.Task[None]] = set()
         self._from: Counter[str] = Counter()
+        self._knocks: Counter[str] = Counter()
         self._numbers = itertools.count(1)
         self._server: Server | None = None
         self._writers: set[asyncio.Task[None]] = set()
@@ -64,6 +93,7 @@ class RelayServer:
                 max_size=frames.MAX_FRAME_BYTES,
                 max_queue=16,
                 write_limit=WRITE_BUFFER_BYTES,
+                create_connection=relay._connection,  # type: ignore[arg-type]  # called like the class
                 open_timeout=config.limits.handshake_s,
                 ping_interval=None,  # clients ping by the protocol's own frames
                 close_timeout=CLOSE_S,
@@ -102,6 +132,9 @@ class RelayServer:
 
     # ---- before the WebSocket
 
+    def _connection(self, *arguments: Any, **options: Any) -> Knock:
+        return Knock(self._knocks, self._config.limits, *arguments, **options)
+
     def _request(self, socket: ServerConnection, request: Request) -> Response | None:
         path = request.path.split("?")[0]
         if path == "/relay":
@@ -117,7 +150,7 @@ class RelayServer:
     def _refusal(self, socket: ServerConnection, request: Request) -> Response | None:
         token = self._config.auth_token
         given = request.headers.get("Authorization", "").removeprefix("Bearer ")
-        if token is not None and not hmac.compare_digest(given.encode(), token.encode()):
+        if token is not None and not hmac.compare_digest(given.encode(errors="surrogateescape"), token.encode()):
             self._core.refused("wrong token")
             return _reply(http.HTTPStatus.UNAUTHORIZED, b"this relay wants a token\n")
         is_full = sum(self._from.values()) >= self._config.limits.clients
@@ -185,6 +218,8 @@ class RelayServer:
             while True:
                 data = await socket.recv()
                 self._act(self._core.received(session, frames.parse(data), self._clock.monotonic()))
+                if pause_s := self._core.pause_s(session):
+                    await asyncio.sleep(pause_s)
                 if (limit.when() or 0.0) < loop.time() + idle_s - 1.0:  # moved once a second, not for every frame
                     limit.reschedule(loop.time() + idle_s)
 
@@ -220,8 +255,12 @@ async def serve_relay(config: RelayConfig, stop: asyncio.Event) -> core.RelaySta
 
 
 def _host(socket: ServerConnection) -> str:
-    address: Any = socket.remote_address
-    return str(address[0]) if address else ""
+    return _site(socket.remote_address)
+
+
+def _site(name: Any) -> str:
+    """Who is counted as one: an IPv4 address, an IPv6 /64."""
+    return of_socket(name).site if name else "?"
 
 
 def _reply(status: http.HTTPStatus, body: bytes, extra: dict[str, str] | None = None) -> Response:
