@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from shoal.core.ranking import Ranking
 from shoal.core.receipt import Evidence, Opening, Receipt
 from shoal.core.usage import FinishReason, Measured, Usage
 
@@ -47,6 +48,8 @@ class Chunk:
     receipt, opening  of the whole answer, on the stream's last chunk, where a receipt was asked for.
     evidence  of this choice, on its last chunk, inside a node that will sign; provider: who made this chunk, filled by
               whoever asked them while a receipt is being made. Neither is taken from a peer's word.
+    progress  what those who make the answer are doing, for people; no part of it. ranking: how it was chosen among
+              several, on the stream's last chunk.
     """
 
     index: int = 0
@@ -60,3 +63,5 @@ class Chunk:
     opening: Opening | None = None
     evidence: Evidence | None = None
     provider: str = ""
+    progress: str = ""
+    ranking: Ranking | None = None
