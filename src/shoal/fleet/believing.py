@@ -61,6 +61,8 @@ def believed(chunk: Chunk, request: Request) -> Chunk:
         raise PeerFault("expected the log-probabilities that were asked for, found others")
     if chunk.tool_calls and not (request.tools and all(map(_is_call, chunk.tool_calls))):
         raise PeerFault("expected no call of a tool that was not offered, found one")
+    if chunk.progress or chunk.ranking is not None:  # words of a round that this node did not hold
+        chunk = replace(chunk, progress="", ranking=None)
     if chunk.usage is None and chunk.receipt is None:
         return chunk
     usage = None if chunk.usage is None else believed_usage(chunk.usage)
