@@ -110,7 +110,7 @@ def _matrix_product(left: Ints, right: Ints, rank: int) -> Ints:
     depth = prod(left.shape[rank:])
     c = product(a.reshape(prod(sizes[0]), prod(sizes[1]), depth), b.reshape(prod(sizes[0]), depth, prod(sizes[2])))
     order = batch + rows + columns
-    return c.reshape(sizes[0] + sizes[1] + sizes[2]).transpose(sorted(axes, key=order.index))
+    return c.reshape(sizes[0] + sizes[1] + sizes[2]).transpose([order.index(axis) for axis in axes])
 
 
 def product(left: Ints, right: Ints) -> Ints:
@@ -119,7 +119,8 @@ def product(left: Ints, right: Ints) -> Ints:
     if bound >= EXACT_INT:
         raise OutOfRange(f"a sum of {left.shape[-1]} products may reach {bound}, expected below 2^62: use fewer bits")
     kind = np.float64 if bound < EXACT_FLOAT else np.int64
-    return np.matmul(left.astype(kind), right.astype(kind)).astype(np.int64)
+    exact: Ints = np.matmul(left.astype(kind), right.astype(kind)).astype(np.int64)
+    return exact
 
 
 def scaled(array: Ints, coefficient: int) -> Ints:

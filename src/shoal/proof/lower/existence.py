@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import product as tuples
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -57,7 +58,7 @@ class _Limbs:
         return Expr(tuple(Read(read.source, (*read.indices, *fixed)) for read in reads))
 
     def value(self, known: Known) -> Ints:
-        at = (..., *self.place)
+        at: Any = (..., *self.place)
         return total([known.columns[name][at] for name, _ in self.number.limbs])
 
 
@@ -129,4 +130,5 @@ def _first_zero(known: Known, among: Candidates) -> Ints:
     digits = total([known.columns[name] for name, _ in among.gap.limbs])
     zero = (digits == 0).reshape(*among.shape, -1)
     first = zero & (np.cumsum(zero, axis=-1) == 1)
-    return first.reshape(digits.shape).astype(np.int64)
+    chosen: Ints = first.reshape(digits.shape).astype(np.int64)
+    return chosen
