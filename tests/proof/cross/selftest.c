@@ -47,8 +47,17 @@ static void vectors(void) {
   }
 }
 
+static fe power(fe base, uint64_t exponent) {
+  fe result = 1;
+  for (; exponent; exponent >>= 1, base = fe_mul(base, base))
+    if (exponent & 1) result = fe_mul(result, base);
+  return result;
+}
+
 static void commitment(void) {
-  fill(roots, COLUMNS), fill(a, COLUMNS * BLOWUP);  // any factors will do: it is arithmetic that is compared
+  fill(a, COLUMNS * BLOWUP);  // any shifts will do: it is arithmetic that is compared
+  for (uint64_t half = 1; half < COLUMNS; half *= 2)
+    for (uint64_t j = 0; j < half; j++) roots[half + j] = power(power(7, (FIELD_P - 1) / (2 * half)), j);
   proof_encode(matrix, ROWS, COLUMNS, BLOWUP, a, roots, code);
   print("encode", code, sizeof code);
   proof_column_chunk(code, 128, COLUMNS * BLOWUP, 0, (uint32_t *)b, 0, chunks[0]);

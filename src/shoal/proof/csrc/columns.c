@@ -1,12 +1,18 @@
-// BLAKE3 (https://github.com/BLAKE3-team/BLAKE3-specs), sixteen messages at a time: columns of a matrix of 64-bit words.
+// BLAKE3 (https://github.com/BLAKE3-team/BLAKE3-specs), many messages at a time: columns of a matrix of 64-bit words.
 //
 // A column's bytes are its words, little-endian, from the first row down. Rows lie behind one another, so the words of
-// sixteen columns are one load, and nothing is transposed. 128 rows are one chunk; the caller joins chunks as the tree
+// neighbouring columns are one load, and nothing is transposed. 128 rows are one chunk; the caller joins chunks as the tree
 // of BLAKE3 says. Chaining values of all columns: (8, columns) uint32.
 #include "field.h"
 #include "threads.h"
 
-#define HASH_LANES 16
+#if defined(__AVX512F__)
+#define HASH_LANES 16  // one register of 32-bit words
+#elif defined(__AVX2__)
+#define HASH_LANES 8
+#else
+#define HASH_LANES 4
+#endif
 #define CHUNK_ROWS 128
 enum { CHUNK_START = 1, CHUNK_END = 2, PARENT = 4, ROOT = 8, KEYED = 16 };
 

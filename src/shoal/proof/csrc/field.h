@@ -4,7 +4,7 @@
 // - every value that goes in or comes out is canonical: below p;
 // - no operation can wrap unseen: each line says why.
 //
-// Loops over arrays take eight at a time from lanes.h, which is three times as fast where there is AVX-512.
+// Loops over arrays are written with lanes.h, which is three times as fast where there is AVX-512.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>

@@ -1,15 +1,13 @@
-// Eight base or extension elements at a time: AVX-512 where there is one, else loops the compiler unrolls. Canonical in
-// and out.
+// FV_LANES base or extension elements at a time: eight with AVX-512, elsewhere one. Canonical in and out.
 //
 // Rule that stays true in this file: lanes never meet except in fv_transpose, xv_zip and xv_total, so in which order
-// xv_load puts eight elements into lanes is nobody's business as long as xv_store undoes it.
+// xv_load puts elements into lanes is nobody's business as long as xv_store undoes it.
 #pragma once
 #include "field.h"
 
-#define FV_LANES 8
-
 #if defined(__AVX512F__) && defined(__AVX512DQ__)
 #include <immintrin.h>
+#define FV_LANES 8
 typedef __m512i fv;
 
 INLINE fv fv_load(const fe *p) { return _mm512_loadu_si512(p); }
@@ -87,42 +85,21 @@ INLINE void xv_zip(fx *p, xv even, xv odd) {  // p[2 i] = even i, p[2 i + 1] = o
   fv_store(&p[12].a, _mm512_permutex2var_epi64(e, second, o));
 }
 #else
-typedef struct { fe lane[FV_LANES]; } fv;
-
-#define FV_EACH(expression) fv r; for (int i = 0; i < FV_LANES; i++) r.lane[i] = (expression); return r
-INLINE fv fv_load(const fe *p) { FV_EACH(p[i]); }
-INLINE void fv_store(fe *p, fv v) { memcpy(p, v.lane, sizeof v.lane); }
-INLINE fv fv_set1(fe x) { FV_EACH(x); }
-INLINE fv fv_add(fv a, fv b) { FV_EACH(fe_add(a.lane[i], b.lane[i])); }
-INLINE fv fv_sub(fv a, fv b) { FV_EACH(fe_sub(a.lane[i], b.lane[i])); }
-INLINE fv fv_mul(fv a, fv b) { FV_EACH(fe_mul(a.lane[i], b.lane[i])); }
-INLINE fv fv_mul7(fv a) { FV_EACH(fe_mul(a.lane[i], FIELD_W)); }
-#undef FV_EACH
-INLINE void fv_transpose(fv v[8]) {
-  for (int i = 0; i < 8; i++)
-    for (int j = 0; j < i; j++) {
-      fe t = v[i].lane[j];
-      v[i].lane[j] = v[j].lane[i];
-      v[j].lane[i] = t;
-    }
-}
+#define FV_LANES 1
+typedef fe fv;
+INLINE fv fv_load(const fe *p) { return *p; }
+INLINE void fv_store(fe *p, fv v) { *p = v; }
+INLINE fv fv_set1(fe x) { return x; }
+INLINE fv fv_add(fv a, fv b) { return fe_add(a, b); }
+INLINE fv fv_sub(fv a, fv b) { return fe_sub(a, b); }
+INLINE fv fv_mul(fv a, fv b) { return fe_mul(a, b); }
+INLINE fv fv_mul7(fv a) { return fe_mul(a, FIELD_W); }
 
 typedef struct { fv a, b; } xv;
-INLINE xv xv_load(const fx *p) {
-  xv r;
-  for (int i = 0; i < FV_LANES; i++) r.a.lane[i] = p[i].a, r.b.lane[i] = p[i].b;
-  return r;
-}
-INLINE void xv_store(fx *p, xv v) {
-  for (int i = 0; i < FV_LANES; i++) p[i] = (fx){v.a.lane[i], v.b.lane[i]};
-}
-INLINE fv xv_load_base(const fe *p) { return fv_load(p); }
-INLINE void xv_zip(fx *p, xv even, xv odd) {
-  for (int i = 0; i < FV_LANES; i++) {
-    p[2 * i] = (fx){even.a.lane[i], even.b.lane[i]};
-    p[2 * i + 1] = (fx){odd.a.lane[i], odd.b.lane[i]};
-  }
-}
+INLINE xv xv_load(const fx *p) { return (xv){p->a, p->b}; }
+INLINE void xv_store(fx *p, xv v) { *p = (fx){v.a, v.b}; }
+INLINE fv xv_load_base(const fe *p) { return *p; }
+INLINE void xv_zip(fx *p, xv even, xv odd) { xv_store(p, even), xv_store(p + 1, odd); }
 #endif
 
 INLINE xv xv_set1(fx x) { return (xv){fv_set1(x.a), fv_set1(x.b)}; }
@@ -135,7 +112,7 @@ INLINE xv xv_mul(xv u, xv v) {  // three products: (a + b)(c + d) - a c - b d = 
   fv aa = fv_mul(u.a, v.a), bb = fv_mul(u.b, v.b), all = fv_mul(fv_add(u.a, u.b), fv_add(v.a, v.b));
   return (xv){fv_add(aa, fv_mul7(bb)), fv_sub(fv_sub(all, aa), bb)};
 }
-INLINE fx xv_total(xv v) {  // the sum of the eight
+INLINE fx xv_total(xv v) {  // the sum of the lanes
   fx parts[FV_LANES], sum = {0, 0};
   xv_store(parts, v);
   for (int i = 0; i < FV_LANES; i++) sum = fx_add(sum, parts[i]);

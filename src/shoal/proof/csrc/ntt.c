@@ -28,6 +28,7 @@ INLINE void ntt_two_layers(fe *x, int64_t quarter, const fe *w, const fe *w2) {
   }
 }
 
+#if FV_LANES == 8
 // The last three layers of eight transforms of size 8, which lie one behind the other.
 INLINE void ntt_last(fe *x, const fe *w8) {
   fv v[8], w1 = fv_set1(w8[1]), w2 = fv_set1(w8[2]), w3 = fv_set1(w8[3]);
@@ -47,6 +48,17 @@ INLINE void ntt_last(fe *x, const fe *w8) {
   for (int i = 0; i < 8; i++) fv_store(x + 8 * i, v[i]);
 }
 
+// Layers of 32 and 16, of 8, and the rest.
+static void ntt_64(fe *x, const fe *roots) {
+  ntt_two_layers(x, 16, roots + 32, roots + 16);
+  for (int q = 0; q < 64; q += 16) ntt_layer(x + q, 8, roots + 8);
+  ntt_last(x, roots + 4);
+}
+#else
+static void ntt_small(fe *x, int64_t n, const fe *roots);
+static void ntt_64(fe *x, const fe *roots) { ntt_small(x, 64, roots); }
+#endif
+
 static void ntt_small(fe *x, int64_t n, const fe *roots) {
   for (int64_t half = n / 2; half; half /= 2)
     for (int64_t start = 0; start < n; start += 2 * half)
@@ -60,12 +72,7 @@ static void ntt_small(fe *x, int64_t n, const fe *roots) {
 // roots[h + j] = (root of unity of order 2 h)^j for every h = 1, 2, 4 .. n / 2 and j < h: each layer's powers in a row.
 static void ntt_in_place(fe *x, int64_t n, const fe *roots) {
   if (n < 64) { ntt_small(x, n, roots); return; }
-  if (n == 64) {
-    ntt_two_layers(x, 16, roots + 32, roots + 16);
-    for (int q = 0; q < 64; q += 16) ntt_layer(x + q, 8, roots + 8);
-    ntt_last(x, roots + 4);
-    return;
-  }
+  if (n == 64) { ntt_64(x, roots); return; }
   if (n == 128) {
     ntt_layer(x, 64, roots + 64);
     ntt_in_place(x, 64, roots);

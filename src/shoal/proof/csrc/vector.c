@@ -1,4 +1,4 @@
-// Element by element, tables of eq, folds and sums: what numpy would do in many passes. Eight at a time, then the rest.
+// Element by element, tables of eq, folds and sums: what numpy would do in many passes. Vectors, then the rest.
 #include "lanes.h"
 #include "threads.h"
 
