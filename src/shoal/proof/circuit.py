@@ -33,11 +33,14 @@ class Source:
 
     kind  witness: the prover's, committed for each proof. weight: the model's, the same in every proof. public: input
           or output, known to the verifier. constant: part of the circuit (its values are in `Circuit.constants`).
+    bounds  least and greatest value, for weights that may be committed and public numbers; others have none. Numbers
+          outside are refused where they are seen; what is in a weight commitment is believed to be inside.
     """
 
     name: str
     shape: Shape
     kind: Kind
+    bounds: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,3 +6,5 @@
 #include "ntt.c"
 #include "columns.c"
 #include "rows.c"
+#include "contract.c"
+#include "iop.c"
