@@ -35,6 +35,8 @@ def test_each_part_of_the_cost_counts() -> None:
         (base, replace(base, name="a", load=replace(IDLE, stream_tps=10.0))),
     ):
         assert order(long, worse, better) == [better.name, worse.name]
+    lost, slow = replace(base, is_lost=True), replace(base, name="a", load=replace(IDLE, stream_tps=0.1))
+    assert order(long, lost, slow) == ["a", "z"]
     twin = replace(base, name="a")
     assert order(long, base, twin) == ["a", "z"]
     assert order(long, base, twin, cached={"z": 0.9}) == ["z", "a"]

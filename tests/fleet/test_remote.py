@@ -186,11 +186,16 @@ def test_silence_is_trouble_but_thought_is_not() -> None:
 
         stuck.streaming(METHOD, say_hello)
         waiting = asyncio.ensure_future(collect(RemoteEngine(stuck.peer, town.caller, town.clock).generate))
+        patient = asyncio.ensure_future(collect(RemoteEngine(stuck.peer, town.caller, town.clock, True).generate))
         await town.pass_time(MISSED_TICKS * TICK_S * 0.9)
         assert not waiting.done()
         await town.pass_time(MISSED_TICKS * TICK_S * 0.2)
         with raises(LinkClosed, "said nothing"):
             await waiting
+        assert not patient.done()  # its link would have told of its end
+        await town.pass_time(MISSED_TICKS * TICK_S)
+        with raises(LinkClosed, "said nothing"):
+            await patient
 
     run(test)
 

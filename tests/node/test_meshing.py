@@ -34,7 +34,9 @@ def parts(*members: Member, usable: tuple[Member, ...] = (), lost: tuple[Member,
     names = {one.peer for one in usable}
     gossip = SimpleNamespace(members=lambda: members, is_usable=lambda peer: peer in names)
     gone = {one.peer for one in lost}
-    switchboard = SimpleNamespace(snapshot=tuple, is_doubtful=lambda peer: peer in gone)
+    switchboard = SimpleNamespace(
+        snapshot=tuple, is_doubtful=lambda peer: peer in gone, tells_its_end=lambda peer: peer not in gone
+    )
     return SimpleNamespace(me=members[0].peer, gossip=gossip, switchboard=switchboard)
 
 
@@ -46,8 +48,10 @@ def test_who_comes_and_goes_is_asked_last_and_who_went_is_not_asked() -> None:
         steady.peer: 1,
         shaky.peer: 2 + UNSTEADY_QUEUE,
         suspect.peer: UNSTEADY_QUEUE,
-        lost.peer: UNSTEADY_QUEUE,
+        lost.peer: 0,
     }
+    assert [sighting.peer for sighting in seen if sighting.is_lost] == [lost.peer]
+    assert all(sighting.tells_its_end is not sighting.is_lost for sighting in seen)
 
 
 def test_a_peer_is_known_by_the_beginning_of_its_id() -> None:

@@ -30,12 +30,12 @@ class Bid:
 
 
 def rank(request: Request, providers: Sequence[Provider], cached: Callable[[str], float]) -> list[Bid]:
-    """Providers that serve the request, best first; equal ones by name.
+    """Providers that serve the request, best first, the lost ones last; equal ones by name.
 
     cached  provider's name -> share of the prompt, 0 to 1, that it probably has in its prefix cache.
     """
     bids = [bid(request, provider, cached(provider.name)) for provider in providers if provider.serves(request)]
-    return sorted(bids, key=lambda item: (item.cost_s, item.provider.name))
+    return sorted(bids, key=lambda item: (item.provider.is_lost, item.cost_s, item.provider.name))
 
 
 def bid(request: Request, provider: Provider, cached: float) -> Bid:

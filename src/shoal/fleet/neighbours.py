@@ -42,12 +42,19 @@ MAX_NEIGHBOURS = 256
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """What membership says of a peer now. `models`: a hash that changes when what it serves does."""
+    """What membership says of a peer now, and the links.
+
+    models         a hash that changes when what it serves does.
+    is_lost        it had a link and has none.
+    tells_its_end  its link is one that ends at once when the process at the other end does.
+    """
 
     peer: PeerId
     running: int = 0
     waiting: int = 0
     models: bytes = b""
+    is_lost: bool = False
+    tells_its_end: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +149,12 @@ class Neighbours:
         self.known[peer] = Known(offer, sighting.models, self.clock.monotonic(), failures)
 
     def _provider(self, peer: PeerId, offer: Offer, sighting: Sighting, rtt_s: float) -> Provider:
-        remote = RemoteEngine(peer, self.caller, self.clock)
+        remote = RemoteEngine(peer, self.caller, self.clock, sighting.tells_its_end)
         running = max(sighting.running, self._ours[peer])  # what this node asked just now nobody has told yet
         load = Load(running, sighting.waiting, offer.seats, offer.prefill_tps, offer.stream_tps, offer.total_tps)
         generate = self._credited(peer, remote.generate)
-        return Provider(str(peer), "peer", generate, offer.cards, load, rtt_s, offer.price_usd_per_mtok)
+        price = offer.price_usd_per_mtok
+        return Provider(str(peer), "peer", generate, offer.cards, load, rtt_s, price, is_lost=sighting.is_lost)
 
     def _credited(self, peer: PeerId, generate: Generate) -> Generate:
         """The same answers, counted while they run; their tokens are written to the peer's credit."""

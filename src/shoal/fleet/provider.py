@@ -37,6 +37,7 @@ class Provider:
 
     resumes  how it can go on with an answer that another began: from token ids, from text alone, or not.
     price_usd_per_mtok  for a million tokens, prompt and answer alike; 0 is free.
+    is_lost  it was connected and is not any more: asked when nobody else is left.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Provider:
     rtt_s: float = 0.0
     price_usd_per_mtok: float = 0.0
     resumes: Literal["tokens", "text", "no"] = "tokens"
+    is_lost: bool = False
 
     @property
     def models(self) -> frozenset[str]:

@@ -20,6 +20,8 @@ CONNECT_S = 4.0
 """A peer that takes longer to reach than this is not worth the wait: the next one is asked."""
 SLOW_UPLINK = 100_000.0
 """Bytes a second at least: a long prompt takes its time to get there."""
+PATIENCE = 2
+"""Times as much silence is borne of a peer whose link would have told of its end."""
 STALL_S = 900.0
 """Without any piece of an answer for so long a peer that only says that it lives is given up."""
 TOKEN_PRIORITY = 10
@@ -28,11 +30,15 @@ TOKEN_PRIORITY = 10
 
 @dataclass(frozen=True, slots=True)
 class RemoteEngine:
-    """`generate` raises what the peer's engine raises, `Unreachable`, or `LinkClosed` when the peer goes away."""
+    """`generate` raises what the peer's engine raises, `Unreachable`, or `LinkClosed` when the peer goes away.
+
+    tells_its_end  its link ends at once when its process does: silence then means that it is busy, and lasts longer.
+    """
 
     peer: PeerId
     caller: Caller
     clock: Clock
+    tells_its_end: bool = False
 
     async def generate(self, request: Request) -> AsyncIterator[Chunk]:
         now = self.clock.monotonic()
@@ -42,13 +48,15 @@ class RemoteEngine:
             written = write_request(request, now)
             await call.send(written)
             await call.end()
-            async for chunk in self._chunks(call, FIRST_SILENCE_S + len(written) / SLOW_UPLINK):
+            first_s = FIRST_SILENCE_S * (PATIENCE if self.tells_its_end else 1)
+            async for chunk in self._chunks(call, first_s + len(written) / SLOW_UPLINK):
                 yield chunk
                 if chunk.usage is not None:
                     return
 
     async def _chunks(self, call: CallStream, limit_s: float) -> AsyncIterator[Chunk]:
-        messages, pulse = aiter(call), Pulse(TICK_S, MISSED_TICKS, SILENCE_S)
+        missed = MISSED_TICKS * (PATIENCE if self.tells_its_end else 1)
+        messages, pulse = aiter(call), Pulse(TICK_S, missed, SILENCE_S)
         heard = answered = self.clock.monotonic()
         while True:
             try:

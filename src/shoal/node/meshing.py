@@ -47,8 +47,7 @@ PUBLISH_S = 1200.0
 """Records live two hours and are renewed by the directory itself; this is for adapters loaded since."""
 PINGS = 4
 UNSTEADY_QUEUE = 32
-"""So many requests seem to wait at a peer that is suspected, comes and goes, or has lost its link: whoever is steadier
-is asked first."""
+"""So many requests seem to wait at a peer that is suspected or comes and goes: whoever is steadier is asked first."""
 MAX_RELAYS = 4
 """Taken from tickets."""
 PING = "node.ping"
@@ -350,9 +349,9 @@ def _seen(parts: Parts) -> list[Sighting]:
     for member in parts.gossip.members():
         if member.peer != parts.me and member.is_present:
             load = member.statement.load
-            is_steady = parts.gossip.is_usable(member.peer) and not parts.switchboard.is_doubtful(member.peer)
-            waiting = load.queue + (0 if is_steady else UNSTEADY_QUEUE)
-            found.append(Sighting(member.peer, load.running, waiting, load.models))
+            waiting = load.queue + (0 if parts.gossip.is_usable(member.peer) else UNSTEADY_QUEUE)
+            is_lost, tells = parts.switchboard.is_doubtful(member.peer), parts.switchboard.tells_its_end(member.peer)
+            found.append(Sighting(member.peer, load.running, waiting, load.models, is_lost, tells))
     return found
 
 

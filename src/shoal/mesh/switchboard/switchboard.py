@@ -122,6 +122,11 @@ class Switchboard:
             return False
         return record.failures > 0 or (record.links > 0 and self._clock.monotonic() - record.ended_at < DOUBT_S)
 
+    def tells_its_end(self, peer: PeerId) -> bool:
+        """Whether the link in use ends at once when the process at the other end does."""
+        used = self._lines.used(peer)
+        return used is not None and used.info.carrier == "tcp"
+
     def snapshot(self) -> tuple[PeerReport, ...]:
         """Every peer with a link or a history, connected ones first."""
         peers = dict.fromkeys((*self._lines.peers(), *self._kept, *self._records))
