@@ -18,6 +18,7 @@ from shoal.node.commands import (
     models,
     peers,
     ping,
+    receipt,
     relay,
     run,
     ticket,
@@ -71,3 +72,4 @@ for command in (
 app.add_typer(models.app, name="models")
 app.add_typer(draft.app, name="draft")
 app.add_typer(attest.app, name="attest")
+app.add_typer(receipt.app, name="receipt")

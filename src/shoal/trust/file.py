@@ -80,6 +80,31 @@ def _receipts(value: Any, depth: int) -> Iterator[dict[str, Any]]:
                 yield from _receipts(item, depth + 1)
 
 
+def shown_otherwise(path: Path, signed: Signed) -> list[str]:
+    """What is wrong with the text beside the receipt, in a file that `read_file` read: an answer of the API."""
+    data = path.read_bytes()
+    if data.lstrip()[:1] != b"{" or signed.opening is None:
+        return []
+    texts = _answer_texts(json.loads(data))
+    signed_texts = [output.text for output in signed.opening.outputs]
+    if not texts or texts == signed_texts:
+        return []
+    return ["the text of the answer in this file is not the one that was signed"]
+
+
+def _answer_texts(value: dict[str, Any]) -> list[str]:
+    """Of a chat completion, a completion or a response; nothing for any other JSON."""
+    try:
+        if "choices" in value:
+            return [
+                item["message"]["content"] or "" if "message" in item else item["text"] for item in value["choices"]
+            ]
+        parts = [part["text"] for item in value["output"] if item["type"] == "message" for part in item["content"]]
+        return ["".join(parts)]
+    except (KeyError, TypeError):
+        return []
+
+
 def _text(data: bytes) -> str:
     return base64.b64encode(data).decode()
 

@@ -6,7 +6,7 @@ Offline and without numpy or torch. What a check on the model itself can find is
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shoal.core.receipt import SEGMENT_TOKENS, Opening, Output, OutputOpening, Part, Receipt, Signed
 from shoal.core.text import is_plain
@@ -31,6 +31,10 @@ class Inspection:
     @property
     def is_valid(self) -> bool:
         return not self.problems
+
+    def and_also(self, problems: list[str]) -> Inspection:
+        """With more of them."""
+        return replace(self, problems=(*self.problems, *problems))
 
 
 def inspect(signed: Signed) -> Inspection:
