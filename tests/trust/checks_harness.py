@@ -72,6 +72,9 @@ class Machine:
     key: PrivateKey
     runner: NoisyRunner
 
+    async def find(self, request: Request) -> Rerunner:
+        return self.rerunner
+
     async def answer(self, request: Request) -> Subject:
         """The answer's receipt and opening, signed here."""
         gathered = Gathered(request)

@@ -201,7 +201,7 @@ def in_swarm(test: Callable[[Swarm], Awaitable[None]], liars: Sequence[int] = ()
             ]
             keys = [one.key for one in machines]
             verifiers = [
-                Verifier(key, one.rerunner, lambda peer, tokens: nothing(), mesh.clock)
+                Verifier(key, one.find, lambda peer, tokens: nothing(), mesh.clock)
                 for key, one in zip(keys, machines, strict=True)
             ]
             peers = [mesh.join(PeerId(key.public)) for key in keys]

@@ -56,7 +56,7 @@ def test_the_same_arithmetic_gives_the_same_bytes() -> None:
 def test_another_arithmetic_passes() -> None:
     async def test(here: Machine, there: Machine) -> None:
         limits = await limits_between(here, there)
-        checker = FingerprintCheck(here.rerunner, lambda pair: limits if pair == limits.pair else None)
+        checker = FingerprintCheck(here.find, lambda pair: limits if pair == limits.pair else None)
         for number in range(6):
             subject = await there.answer(asked(number, 40, float(number % 2)))
             verdict = await check(subject, "fingerprint", {"fingerprint": checker}, VirtualClock())
@@ -69,7 +69,7 @@ def test_another_arithmetic_passes() -> None:
 def test_another_model_another_prompt_and_other_tokens_fail() -> None:
     async def test(here: Machine, there: Machine) -> None:
         limits = await limits_between(here, there)
-        checker = FingerprintCheck(here.rerunner, lambda pair: limits)
+        checker = FingerprintCheck(here.find, lambda pair: limits)
         honest, other = await there.answer(asked(1)), await there.answer(asked(2))
         async with machine(1, NOISE, model=5) as liar:
             cheats = {"another model": await liar.answer(asked(1))}
@@ -95,7 +95,7 @@ def test_a_prompt_that_was_not_asked_fails_before_anything_is_computed() -> None
         subject = await there.answer(asked(1))
         lie = replace(subject.opening, prompt=subject.opening.prompt[:-1])
         before = here.runner.num_rows
-        verdict = await FingerprintCheck(here.rerunner, lambda pair: None)(Subject(subject.receipt, lie))
+        verdict = await FingerprintCheck(here.find, lambda pair: None)(Subject(subject.receipt, lie))
         assert verdict.outcome == "fail"
         assert "prompt" in verdict.reason
         assert here.runner.num_rows == before
@@ -111,7 +111,7 @@ def test_an_answerer_cannot_begin_late_to_hide_what_it_copied() -> None:
         made = first.opening.outputs[0].tokens[:32]
         late = await there.answer(replace(asked(1, 64), resume=Resume(tokens=made)))
         assert late.receipt.outputs[0].begins == 32
-        checker = FingerprintCheck(here.rerunner, lambda pair: None)
+        checker = FingerprintCheck(here.find, lambda pair: None)
         assert "asked for those from 0" in (await checker(late)).reason
         told = replace(late, begun={0: 32})
         assert "asked for" not in (await checker(told)).reason
@@ -138,7 +138,7 @@ def test_several_choices_are_each_checked() -> None:
     async def test(here: Machine, there: Machine) -> None:
         subject = await here.answer(asked(4, 16, n=3))
         limits = Limits(Pair("", "", ""), {8: {name: Tail(0.0, 0.0, 40, 0.0) for name in STATISTICS}}, "")
-        checker = FingerprintCheck(here.rerunner, lambda pair: limits)
+        checker = FingerprintCheck(here.find, lambda pair: limits)
         assert (await checker(subject)).outcome == "pass"
         last = subject.opening.outputs[2]
         swapped = (*subject.opening.outputs[:2], replace(last, tokens=subject.opening.outputs[1].tokens))
@@ -151,7 +151,7 @@ def test_what_cannot_be_run_again_is_refused_in_words() -> None:
     async def test(here: Machine, there: Machine) -> None:
         subject = await there.answer(asked(1))
         receipt, opening = subject.receipt, subject.opening
-        checker = FingerprintCheck(here.rerunner, lambda pair: None)
+        checker = FingerprintCheck(here.find, lambda pair: None)
         refused = {
             "approximated": Subject(replace(receipt, approximation=Approximation(core_neurons=0.5)), opening),
             "hides": Subject(receipt, replace(opening, request=None)),

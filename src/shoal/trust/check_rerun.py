@@ -64,8 +64,8 @@ class Rerunner:
 
     identity  of the model, and of the arithmetic it is run in.
     session   an empty one, at a priority behind every request.
-    prompt    token ids of a request, template and all.
-    state     the sampler's, fresh, for a question; InvalidRequest where its request is none.
+    prompt    token ids of a request, template and all; state: the sampler's, fresh, for a question. Both may take their
+              time (long prompts, grammars), so they are called in a thread. InvalidRequest where a request is none.
     pause     awaited between two pieces of work: returns when nobody's request is kept waiting.
     """
 
@@ -80,7 +80,7 @@ class Rerunner:
         """Every position that the answerer chose. ContextTooLong, InvalidRequest, LocalError as sessions do."""
         whole = [*question.prompt, *question.tokens]
         first, last = len(question.prompt) - 1 + question.begins, len(whole) - 1
-        seen = _Seen(whole, len(question.prompt), self.state(question))
+        seen = _Seen(whole, len(question.prompt), await asyncio.to_thread(self.state, question))
         seen.accept_until(question.begins)
         session = await self.session()
         try:
@@ -94,6 +94,10 @@ class Rerunner:
         finally:
             await session.drop()
         return _rerun(rows, question)
+
+
+FindRerunner = Callable[[Request], Awaitable[Rerunner]]
+"""For what a request asks for: its adapter decides. InvalidRequest where this node does not have it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,7 +18,7 @@ from shoal.trust.distribution import Claims, Ranks
 async def claims_of(rerunner: Rerunner, question: Question, positions: Sequence[int], num_ranks: int) -> Claims:
     """One prefill of prompt and tokens, with logits at `positions` (rising, of the output). Errors as of sessions."""
     whole = [*question.prompt, *question.tokens]
-    state, accepted, at = rerunner.state(question), 0, 0
+    state, accepted, at = await asyncio.to_thread(rerunner.state, question), 0, 0
     session, ranks = await rerunner.session(), []
     try:
         for position in positions:

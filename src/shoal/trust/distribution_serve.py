@@ -25,7 +25,7 @@ from shoal.core.errors import InvalidRequest, Overloaded
 from shoal.crypto.keys import PrivateKey
 from shoal.mesh.calls import Answering, Incoming
 from shoal.mesh.peer_id import PeerId
-from shoal.trust.check_rerun import Rerunner
+from shoal.trust.check_rerun import FindRerunner, Rerunner
 from shoal.trust.distribution import Claims
 from shoal.trust.distribution_claims import claims_of
 from shoal.trust.distribution_draw import Drawn, Task, drawn
@@ -59,7 +59,7 @@ class Verifier:
     """`key` is this node's. counts are of tasks that were answered."""
 
     key: PrivateKey
-    rerunner: Rerunner
+    find: FindRerunner
     admit: Admit
     clock: Clock
     num_done: int = 0
@@ -77,14 +77,17 @@ class Verifier:
             raise InvalidRequest(f"expected a task of at most {MAX_TASK_BYTES} bytes, found {len(body)}")
         with self.admit(incoming.peer, 0):
             task = parse(Task, decode(bytes(body)))
-            chosen = self._check(task, incoming.peer)
+            rerunner = await self._model(task)
+            chosen = drawn(task, incoming.peer.key)
+            if self.key.public not in (*chosen.verifiers, task.answerer):
+                raise InvalidRequest("this node was not drawn", "candidates")
         if self._waiting >= MAX_WAITING:
             raise Overloaded("this node verifies other answers now", 2.0)
         self._waiting += 1
         try:
             async with self._turn:
                 with self.admit(incoming.peer, len(task.prompt) + len(task.tokens)):
-                    claims = await claims_of(self.rerunner, task.question, chosen.positions, task.num_ranks)
+                    claims = await claims_of(rerunner, task.question, chosen.positions, task.num_ranks)
         finally:
             self._waiting -= 1
         return encode(compact(self._keep(incoming.peer, task, chosen, claims)))
@@ -103,14 +106,15 @@ class Verifier:
         self.num_done += 1
         return encode(compact(reveal(self.key, asked, kept.salt, kept.claims)))
 
-    def _check(self, task: Task, peer: PeerId) -> Drawn:
-        here = self.rerunner.identity
+    async def _model(self, task: Task) -> Rerunner:
+        """The model here; InvalidRequest where it is another, or the request would make this node work for long."""
+        if task.request.constraint is not None or task.request.tool_choice.mode in ("required", "named"):
+            raise InvalidRequest("answers under a grammar are not verified for others", "request")
+        rerunner = await self.find(task.request)
+        here = rerunner.identity
         if (task.weights, task.adapter) != (here.weights, here.adapter):
             raise InvalidRequest("this node does not run that model", "weights")
-        chosen = drawn(task, peer.key)
-        if self.key.public not in (*chosen.verifiers, task.answerer):
-            raise InvalidRequest("this node was not drawn", "candidates")
-        return chosen
+        return rerunner
 
     def _keep(self, peer: PeerId, task: Task, chosen: Drawn, claims: Claims) -> Commitment:
         self._forget()

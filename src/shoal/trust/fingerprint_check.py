@@ -8,6 +8,7 @@ to be checked: so it must not know which answers are.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,7 +16,7 @@ from shoal.core.errors import InvalidRequest
 from shoal.core.receipt import ModelIdentity
 from shoal.trust.calibrate import STATISTICS, Limits, Pair, Tail, arithmetic, statistics
 from shoal.trust.check import Subject
-from shoal.trust.check_rerun import Question, Rerunner, differences, question
+from shoal.trust.check_rerun import FindRerunner, Question, Rerun, Rerunner, differences, question
 from shoal.trust.verdict import Cost, Finding, Verdict
 
 FALSE_ALARMS = 0.001
@@ -35,47 +36,53 @@ _MEANING = {
 
 @dataclass(frozen=True, slots=True)
 class FingerprintCheck:
-    """A `Checker`: rerunner is a model here, limits knows the lines that were drawn."""
+    """A `Checker`: find gives the model here that is asked for, limits knows the lines that were drawn."""
 
-    rerunner: Rerunner
+    find: FindRerunner
     limits: FindLimits
     false_alarms: float = FALSE_ALARMS
 
     async def __call__(self, subject: Subject) -> Verdict:
         """InvalidRequest for another model than the one here, or an opening that cannot be run again."""
-        self._check_model(subject.receipt.model)
-        parts = [await self._output(subject, place) for place in range(len(subject.receipt.outputs))]
+        asked = [question(subject.receipt, subject.opening, place) for place in range(len(subject.receipt.outputs))]
+        rerunner = await self.find(asked[0].request)
+        _check_model(subject.receipt.model, rerunner.identity)
+        if tuple(await asyncio.to_thread(rerunner.prompt, asked[0].request)) != asked[0].prompt:
+            return Verdict("fingerprint", "fail", "the prompt that was computed is not the one that was asked")
+        parts = [await self._output(subject, place, one, rerunner) for place, one in enumerate(asked)]
         worst = min(parts, key=lambda verdict: ("fail", "unsure", "pass").index(verdict.outcome))
         return replace(worst, cost=Cost(tokens=sum(part.cost.tokens for part in parts)))
 
-    def _check_model(self, claimed: ModelIdentity) -> None:
-        here = self.rerunner.identity
-        if not claimed.weights or (claimed.weights, claimed.adapter) != (here.weights, here.adapter):
-            raise InvalidRequest(
-                f"the answer is said to come from {claimed.name or 'an unnamed model'} ({claimed.weights.hex()[:12]}), "
-                f"here runs {here.name} ({here.weights.hex()[:12]}): only the same weights can tell"
-            )
-
-    async def _output(self, subject: Subject, place: int) -> Verdict:
-        asked = question(subject.receipt, subject.opening, place)
+    async def _output(self, subject: Subject, place: int, asked: Question, rerunner: Rerunner) -> Verdict:
         claimed = subject.opening.outputs[place].fingerprints
         if asked.begins != subject.begins(asked.choice):
             reason = f"it answers for tokens from {asked.begins} on, and was asked for those from "
             return Verdict("fingerprint", "fail", f"{reason}{subject.begins(asked.choice)} on")
         if not claimed:
             return Verdict("fingerprint", "unsure", "the receipt has no fingerprints: nothing to compare with")
-        if tuple(self.rerunner.prompt(asked.request)) != asked.prompt:
-            return Verdict("fingerprint", "fail", "the prompt that was computed is not the one that was asked")
-        return replace(await self._compared(asked, claimed, subject.receipt.model), cost=Cost(tokens=asked.num_rerun))
+        rerun = await rerunner.rerun(asked)
+        verdict = self._compared(
+            asked,
+            claimed,
+            rerun,
+            Pair(arithmetic(subject.receipt.model), arithmetic(rerunner.identity), subject.receipt.model.quantization),
+        )
+        return replace(verdict, cost=Cost(tokens=asked.num_rerun))
 
-    async def _compared(self, asked: Question, claimed: Sequence[bytes], model: ModelIdentity) -> Verdict:
-        rerun = await self.rerunner.rerun(asked)
+    def _compared(self, asked: Question, claimed: Sequence[bytes], rerun: Rerun, pair: Pair) -> Verdict:
         try:
             found = statistics(differences(claimed, rerun))
         except ValueError as error:
             return Verdict("fingerprint", "fail", f"the fingerprints are not of this answer: {error}")
-        pair = Pair(arithmetic(model), arithmetic(self.rerunner.identity), model.quantization)
         return judge(found, asked.num_tokens, pair, self.limits(pair), self.false_alarms)
+
+
+def _check_model(claimed: ModelIdentity, here: ModelIdentity) -> None:
+    if not claimed.weights or (claimed.weights, claimed.adapter) != (here.weights, here.adapter):
+        raise InvalidRequest(
+            f"the answer is said to come from {claimed.name or 'an unnamed model'} ({claimed.weights.hex()[:12]}), "
+            f"here runs {here.name} ({here.weights.hex()[:12]}): only the same weights can tell"
+        )
 
 
 def judge(
