@@ -3,7 +3,9 @@
 import asyncio
 import os
 from collections.abc import Awaitable, Callable
+from typing import Any
 
+import iroh
 import pytest
 
 from shoal.core.errors import BadConfig, LinkClosed, StreamReset, Unreachable
@@ -237,3 +239,50 @@ def test_an_arranged_link_is_not_called_direct_unless_it_is_local() -> None:
 def test_a_configuration_that_cannot_be_is_refused(config: QuicConfig) -> None:
     with pytest.raises(BadConfig):
         asyncio.run(QuicCarrier.start(config))
+
+
+class Knocking:
+    """An incoming handshake that never ends, from a place that is proven or not."""
+
+    def __init__(self, where: Any, is_proven: bool = True) -> None:
+        self.where, self.is_proven = where, is_proven
+        self.outcome = "in progress"
+
+    async def remote_addr_validated(self) -> bool:
+        return self.is_proven
+
+    async def remote_addr(self) -> Any:
+        return self.where
+
+    async def refuse(self) -> None:
+        self.outcome = "refused"
+
+    async def accept(self) -> Any:
+        await asyncio.get_running_loop().create_future()
+
+
+def test_one_site_has_its_part_of_the_handshakes_and_no_more() -> None:
+    """From one address all 64 could be held; a spoofed address counts against nobody."""
+
+    async def body() -> None:
+        ip, url = iroh.IncomingAddr.IP, iroh.IncomingAddr.RELAY
+        groups = [
+            [Knocking(ip(f"192.0.2.1:{port}")) for port in range(1, 18)],
+            [Knocking(ip(f"[2001:db8::{port}]:5")) for port in range(1, 18)],
+            [Knocking(ip(f"192.0.2.9:{port}"), is_proven=False) for port in range(1, 18)],
+            [Knocking(url("http://relay.test/", None)) for _ in range(33)],
+        ]
+        server = await QuicCarrier.start(QuicConfig(PrivateKey.generate(), "127.0.0.1:0"))
+        for number, group in enumerate(groups):
+            tasks = [asyncio.create_task(server._welcome(knock)) for knock in group]
+            for _ in range(5):
+                await asyncio.sleep(0)
+            refused = [knock.outcome for knock in group].count("refused")
+            assert refused == (0 if number == 2 else 1), number
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+        assert not server._knocking
+        await server.close()
+
+    asyncio.run(asyncio.wait_for(body(), 20))

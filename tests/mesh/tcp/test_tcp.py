@@ -400,3 +400,27 @@ def test_writes_cancelled_at_any_moment_keep_the_accounts() -> None:
             assert await (await accepted.accept()).read(5) == b"alive"
 
     run(body)
+
+
+def test_what_waits_to_be_read_is_bounded_over_all_links_and_the_fullest_goes() -> None:
+    """A thousand links, each within its own windows, were 128 GB."""
+
+    async def body() -> None:
+        server = await listen_tcp(B, TcpOptions(("127.0.0.1:0",), max_unread=400_000))
+        async with carrier(A, ()) as one, carrier(C, ()) as other:
+            small, large = await one.dial(server.address(), 5), await other.dial(server.address(), 5)
+            kept, lost = await server.accept(), await server.accept()
+            first = await small.open()
+            await first.write(bytes(100_000))
+            reading = await kept.accept()
+            streams = [await large.open() for _ in range(2)]
+            with suppress(LinkClosed):
+                await asyncio.gather(*(stream.write(bytes(250_000)) for stream in streams))
+            assert "more waits to be read here than there is room for" in await lost.closed()
+            got = 0
+            while got < 100_000:
+                got += len(await reading.read(65_536))
+            assert (server._unread_bytes, dict(server._unread)) == (0, {})
+        await server.close()
+
+    run(body)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import tracemalloc
 from collections.abc import Callable
 
 import pytest
@@ -28,6 +30,9 @@ class Path:
 
     async def send(self, priority: int, head: bytes, payload: memoryview, unsent: Callable[[int], None]) -> None:
         raise AssertionError("this side only reads")
+
+    def hold(self, size: int) -> None:
+        """Nobody counts what waits here."""
 
     def grow(self, size: int) -> bool:
         return True
@@ -66,3 +71,20 @@ async def window_after(path: Path, num_bytes: int) -> int:
 def test_a_window_is_as_large_as_its_path(rtt_s: float, bytes_per_s: float, least: int, most: int) -> None:
     window = asyncio.run(window_after(Path(rtt_s, bytes_per_s), 32 * 2**20))
     assert least // 2 <= window <= most
+
+
+def test_a_window_of_crumbs_takes_no_more_memory_than_its_size() -> None:
+    """Two bytes a frame made a window of 256 kB take ten megabytes: five gigabytes a link."""
+
+    async def scene() -> None:
+        stream = TcpStream(Path(0.0, 1e9), 0, 2)
+        data = memoryview(random.Random(1).randbytes(100_000))
+        tracemalloc.start()
+        for first in range(0, len(data), 2):
+            stream.receive(data[first : first + 2])
+        held, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert held < 2 * len(data)
+        assert await stream.read(len(data)) == data
+
+    asyncio.run(scene())

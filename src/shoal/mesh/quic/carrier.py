@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -20,6 +21,7 @@ from shoal.mesh.quic.dial import Attempt, Plan, explain, is_relay_url, plan
 from shoal.mesh.quic.failover import RelayWatch, relay_record
 from shoal.mesh.quic.inbox import Inbox
 from shoal.mesh.quic.link import Origin, QuicLink
+from shoal.mesh.tcp.endpoint import Endpoint
 
 ALPN = b"shoal/1"
 BACKLOG = 128
@@ -29,6 +31,8 @@ MAX_HANDSHAKES = 64
 """Handshakes in progress; beyond it newcomers are refused, beyond a quarter they must prove their address first."""
 
 HANDSHAKE_S = 10.0
+MAX_PER_SITE = 16
+"""Of these, from one IPv4 address or IPv6 /64 that has proven to be where it says; twice as many through one relay."""
 PARTING_S = 0.3
 """For the library to tell peers that their connections end; a dial to one that is gone would hold it for 3 s."""
 
@@ -65,6 +69,7 @@ class QuicCarrier:
         self._links: set[QuicLink] = set()
         self._inbox: Inbox[QuicLink] = Inbox(BACKLOG)
         self._handshakes: set[asyncio.Task[None]] = set()
+        self._knocking: Counter[str] = Counter()
         self._expected: dict[PeerId, float] = {}
         self._external: tuple[str, ...] = ()
         self._withdrawn: set[str] = set()
@@ -199,19 +204,33 @@ class QuicCarrier:
             task.add_done_callback(self._handshakes.discard)
 
     async def _welcome(self, incoming: Any) -> None:
+        site = ""
         try:
             async with asyncio.timeout(HANDSHAKE_S):
-                if len(self._handshakes) > MAX_HANDSHAKES // 4 and not await incoming.remote_addr_validated():
+                is_proven = await incoming.remote_addr_validated()
+                if len(self._handshakes) > MAX_HANDSHAKES // 4 and not is_proven:
                     await incoming.retry()
+                    return
+                site, most = _site(await incoming.remote_addr()) if is_proven else ("", 0)
+                self._knocking[site] += 1
+                if site and self._knocking[site] > most:
+                    await incoming.refuse()
                     return
                 connection = await (await incoming.accept()).connect()
         except (self._iroh.IrohError, TimeoutError):
             return  # a stranger's handshake that came to nothing is the stranger's affair
+        finally:
+            self._leave(site)
         peer = PeerId(connection.remote_id().to_bytes())
         is_together = self._expected.pop(peer, 0.0) > self._config.clock.monotonic()
         link = self._adopt(connection, Origin(False, is_together, self._config.clock))
         if not self._inbox.put(link):
             await link.close("too many links wait to be accepted")
+
+    def _leave(self, site: str) -> None:
+        self._knocking[site] -= 1
+        if self._knocking[site] <= 0:
+            del self._knocking[site]
 
     def _adopt(self, connection: Any, origin: Origin) -> QuicLink:
         link = QuicLink(connection, origin)
@@ -253,6 +272,13 @@ def _options(iroh: Any, config: QuicConfig) -> Any:
     return iroh.EndpointOptions(
         preset=iroh.preset_minimal(), bind_addr=config.bind, secret_key=config.key.seed, alpns=[ALPN], relay_mode=mode
     )
+
+
+def _site(where: Any) -> tuple[str, int]:
+    """Who is counted as one, and how many handshakes it may have in progress."""
+    if where.is_RELAY():
+        return where.url, 2 * MAX_PER_SITE
+    return Endpoint.parse(where.addr).site, MAX_PER_SITE
 
 
 def _canonical(url: str) -> str:

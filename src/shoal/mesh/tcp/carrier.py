@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import ssl
+from collections import Counter
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,6 +38,8 @@ from shoal.mesh.waiting import Inbox, again
 
 BUFFER_BYTES = 256 * 1024
 BACKLOG = 256
+MAX_UNREAD = 512 * 2**20
+"""Bytes that have come and wait to be read, over all links; beyond it the link with the most is ended."""
 WAITING_LINKS = 256
 """Incoming links nobody has accepted yet; more are declined."""
 
@@ -45,10 +48,12 @@ WAITING_LINKS = 256
 class TcpOptions:
     """listen    endpoints to listen at; port 0 takes a free one. One that this machine does not have is left out.
     announced  endpoints under which others reach this node, in front of those it knows (a forwarded port).
+    max_unread  bytes that may wait to be read, over all links.
     """
 
     listen: tuple[str, ...] = ("0.0.0.0:0", "[::]:0")
     announced: tuple[str, ...] = ()
+    max_unread: int = MAX_UNREAD
     door: DoorLimits = field(default_factory=DoorLimits)
     clock: Clock = field(default_factory=SystemClock)
 
@@ -78,6 +83,8 @@ class TcpCarrier:
         self._dialer = Dialer(key, client_context())
         self._door = Door(options.door)
         self._links: dict[TcpLink, str] = {}
+        self._unread: Counter[TcpLink] = Counter()
+        self._unread_bytes = 0
         self._tasks: set[asyncio.Task[None]] = set()
         self._partings: set[asyncio.Task[None]] = set()
         self._buffer = memoryview(bytearray(BUFFER_BYTES))
@@ -196,13 +203,27 @@ class TcpCarrier:
 
     def _link(self, wire: Wire, peer: PeerId, endpoint: Endpoint, is_dialer: bool) -> TcpLink:
         info = LinkInfo(self.name, "direct", str(endpoint), self._options.clock.monotonic(), is_dialer)
-        link = TcpLink(wire, peer, info, Loan(self._buffer, self._options.clock, self._ended, self._parting))
+        link = TcpLink(
+            wire, peer, info, Loan(self._buffer, self._options.clock, self._ended, self._parting, self._hold)
+        )
         self._links[link] = "" if is_dialer else endpoint.site
         if not is_dialer:
             self._door.enter(endpoint.site)
         return link
 
+    def _hold(self, link: TcpLink, size: int) -> None:
+        if link not in self._links:
+            return
+        self._unread[link] += size
+        self._unread_bytes += size
+        if self._unread[link] <= 0:
+            del self._unread[link]
+        if self._unread_bytes > self._options.max_unread:
+            fullest = max(self._unread, key=lambda other: self._unread[other])
+            self._spawn(fullest.close("more waits to be read here than there is room for, most of it from this link"))
+
     def _ended(self, link: TcpLink) -> None:
+        self._unread_bytes -= self._unread.pop(link, 0)
         if site := self._links.pop(link, ""):
             self._door.leave(site)
 

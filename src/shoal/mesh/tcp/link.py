@@ -5,7 +5,7 @@ first, equal ones in order of arrival, one frame of a stream at a time, so a 100
 128 KiB the kernel may keep unsent (`wire`) and one frame.
 
 What this does not protect against: a peer that uses what it may, MAX_STREAMS windows of unread bytes (128 MiB) and
-GROWTH more, should the application above not read.
+GROWTH more, should the application above not read; `carrier.MAX_UNREAD` bounds all links together.
 """
 
 from __future__ import annotations
@@ -44,12 +44,14 @@ FAREWELL_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Loan:
-    """What a link uses of its carrier: a receiving buffer shared by all (parsing never waits), a clock, an end."""
+    """What a link uses of its carrier: a receiving buffer shared by all (parsing never waits), a clock, an end, and
+    who counts what waits to be read on all links."""
 
     buffer: memoryview
     clock: Clock
     on_end: Callable[[TcpLink], None]
     spawn: Callable[[asyncio.Task[None]], None]
+    hold: Callable[[TcpLink, int], None] = lambda link, size: None
 
 
 @dataclass(slots=True)
@@ -149,6 +151,9 @@ class TcpLink:
             if waiting.sent.cancelled():
                 unsent(len(payload))
             raise
+
+    def hold(self, size: int) -> None:
+        self._loan.hold(self, size)
 
     def grow(self, size: int) -> bool:
         if size > self._spare:

@@ -27,6 +27,8 @@ SHORT_WINDOW = 512 * 1024
 MAX_WINDOW = 4 * 2**20
 SHORT_S = 0.002
 """Round trips up to this need no more than SHORT_WINDOW: 256 MB/s, and more the shorter they are."""
+CRUMB_BYTES = 1024
+"""Parts up to this are joined as they come: a window of two-byte frames would take thirty times its size."""
 FRAMES_A_TURN = 4
 """Frames a writer sends before others on its event loop get a turn, should the socket take them all."""
 
@@ -40,6 +42,10 @@ class Sender(Protocol):
 
     async def send(self, priority: int, head: bytes, payload: memoryview, unsent: Callable[[int], None]) -> None:
         """A frame, in its turn. Cancelled before that, `unsent` is called with its size; otherwise it was sent."""
+        ...
+
+    def hold(self, size: int) -> None:
+        """So many bytes more wait to be read; negative: so many less."""
         ...
 
     def grow(self, size: int) -> bool:
@@ -106,7 +112,7 @@ class TcpStream:
             self._arrived.clear()
             await self._arrived.wait()
         data = self._take(max_bytes)
-        self._unread -= len(data)
+        self._keep(-len(data))
         if self._error is None and not self._is_ended:
             self._grant(len(data))
         return data
@@ -128,6 +134,8 @@ class TcpStream:
             if self.number:
                 self._link.say(header(RESET, 0, self.number))
             self.fail(StreamReset("this side gave up this stream"))
+        elif self._error is None:
+            self._drop()
 
     # ---- the link's side --------------------------------------------------------------------------------
 
@@ -137,8 +145,11 @@ class TcpStream:
         if self._credit < 0 or self._is_ended:
             raise PeerFault(f"stream {self.number}: bytes {'after its end' if self._is_ended else 'without credit'}")
         if payload:
-            self._parts.append(bytes(payload))
-            self._unread += len(payload)
+            if self._parts and len(self._parts[-1]) + len(payload) <= CRUMB_BYTES:
+                self._parts[-1] += payload
+            else:
+                self._parts.append(bytes(payload))
+            self._keep(len(payload))
             self._arrived.set()
 
     def end(self) -> None:
@@ -158,12 +169,20 @@ class TcpStream:
         """Both directions end with `error`; what was not read is gone."""
         if self._error is None and not (self._is_finished and self._is_ended):
             self._error = error
-            self._parts.clear()
+            self._drop()
             self._room.fail(error)
             self._arrived.set()
             self._release()
 
     # ---- inside -----------------------------------------------------------------------------------------
+
+    def _keep(self, size: int) -> None:
+        self._unread += size
+        self._link.hold(size)
+
+    def _drop(self) -> None:
+        self._parts.clear()
+        self._keep(-self._unread)
 
     def _unfinish(self, _size: int) -> None:
         self._is_finished = False
