@@ -21,8 +21,6 @@ Ext = npt.NDArray[np.uint64]
 """Canonical elements of F, shape (..., 2)."""
 
 _ADD, _SUB, _MUL = 0, 1, 2
-SMALL = 16
-"""Elements below which numpy alone is as quick as preparing a call."""
 
 
 def from_ints(values: npt.NDArray[np.integer]) -> Base:
@@ -105,7 +103,7 @@ def ext_sub(a: Ext, b: Ext) -> Ext:
 def ext_mul(a: Ext, b: Ext) -> Ext:
     shape = np.broadcast_shapes(a.shape, b.shape)
     call = native.function("proof_ext_mul", "ipqpqpq")
-    if call is None or len(shape) == 1 or np.prod(shape) < SMALL:
+    if call is None:
         return twin.ext_mul(a, b)
     return _ext_mul(call, a, b, shape)
 
@@ -114,7 +112,7 @@ def ext_scale(a: Ext, s: Base) -> Ext:
     """Extension elements (..., 2) times base elements (...)."""
     shape = (*np.broadcast_shapes(a.shape[:-1], s.shape), 2)
     call = native.function("proof_ext_mul", "ipqpqpq")
-    if call is None or len(shape) == 1 or np.prod(shape) < SMALL:
+    if call is None:
         return twin.mul(a, s[..., None])
     return _ext_scale(call, a, s, shape)
 
@@ -151,7 +149,7 @@ def _same(a: tuple[int, ...], b: tuple[int, ...]) -> int:
 def _base(op: int, a: Base, b: Base) -> Base:
     shape = np.broadcast_shapes(a.shape, b.shape)
     call = native.function("proof_base_map", "ipqpqpq")
-    if call is None or not shape or np.prod(shape) < SMALL:
+    if call is None:
         return (twin.add, twin.sub, twin.mul)[op](a, b)
     out = np.empty(shape, np.uint64)
     a, sa = _operand(a, shape)

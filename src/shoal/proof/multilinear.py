@@ -8,13 +8,13 @@ from shoal.proof import field, native
 from shoal.proof.field import Base, Ext
 from shoal.proof.scalars import ONE, Element, add, mul, sub
 
+IN_ONE_CALL = 1 << 16
+"""Entries of a table of eq that one thread makes as quickly as several do."""
+
 
 def eq_table(point: Ext) -> Ext:
     """eq(point, i) for all 2^n indices i: (n, 2) -> (2^n, 2)."""
-    table = field.ext([ONE])
-    for r in point:
-        table = _eq_step(table, r)
-    return table
+    return eq_prefix(point, 1 << len(point))
 
 
 def eq_prefix(point: Ext, length: int) -> Ext:
@@ -22,6 +22,11 @@ def eq_prefix(point: Ext, length: int) -> Ext:
     bits = len(point)
     if not 0 < length <= 1 << bits:
         raise ValueError(f"expected a length of 1 to {1 << bits}, found {length}")
+    call = native.function("proof_eq_prefix", "pqqp")
+    if call is not None and length <= IN_ONE_CALL:
+        out, point = np.empty((length, 2), np.uint64), np.ascontiguousarray(point)
+        call(native.pointer(point), bits, length, native.pointer(out))
+        return out
     table = field.ext([ONE])
     for done, r in enumerate(point, 1):
         table = _eq_step(table, r)[: -(-length >> (bits - done))]
@@ -63,7 +68,7 @@ def evaluate(values: Base | Ext, point: Ext) -> Element:
 
 def _eq_step(table: Ext, r: Ext) -> Ext:
     call = native.function("proof_eq_step", "pqpp")
-    if call is None or len(table) < field.SMALL:
+    if call is None:
         high = field.ext_mul(table, r[None])
         return np.stack([field.sub(table, high), high], axis=1).reshape(-1, 2)
     out, r = np.empty((2 * len(table), 2), np.uint64), np.ascontiguousarray(r)

@@ -230,3 +230,24 @@ static void outer_range(void *p, int64_t begin, int64_t end) {
 void proof_add_outer(fx *out, const fx *rows, int64_t n, const fx *last, int64_t m) {
   parallel_for(outer_range, &(outer_job){out, rows, last, m}, n, 1 + IOP_GRAIN / (m ? m : 1));
 }
+
+// The first `length` entries of the table of eq(point, .), doubled in place from the back: a chunk is read before it is
+// written over, and what is written lies behind everything still to be read.
+void proof_eq_prefix(const fx *point, int64_t bits, int64_t length, fx *out) {
+  int64_t count = 1;
+  out[0] = (fx){1, 0};
+  for (int64_t k = 0; k < bits; k++) {
+    int64_t next = ((length - 1) >> (bits - 1 - k)) + 1, i = count - 1;
+    xv r = xv_set1(point[k]);
+    for (; i >= 0 && ((i + 1) % FV_LANES || 2 * i + 1 >= next); i--) {
+      fx high = fx_mul(out[i], point[k]), low = fx_sub(out[i], high);
+      if (2 * i + 1 < next) out[2 * i + 1] = high;
+      out[2 * i] = low;
+    }
+    for (i -= FV_LANES - 1; i >= 0; i -= FV_LANES) {
+      xv t = xv_load(out + i), high = xv_mul(t, r);
+      xv_zip(out + 2 * i, xv_sub(t, high), high);
+    }
+    count = next;
+  }
+}
