@@ -205,7 +205,7 @@ OPTIONS = (
         "serve private:MODEL with its first A and last B layers here and the rest at peers, as MODEL:A+B",
         "--split",
     ),
-    Option("tickets", values.texts, "ticket of a mesh to join", "--ticket", is_secret=True),
+    Option("tickets", values.texts, "ticket of a mesh to join, or @FILE with it", "--ticket", is_secret=True),
     Option("mesh_host", values.text, "address to listen on for peers, UDP and TCP; 0.0.0.0 for all", "--mesh-host"),
     Option(
         "mesh_port",

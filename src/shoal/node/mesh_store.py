@@ -15,6 +15,7 @@ from shoal.core.clock import Clock
 from shoal.core.errors import ShoalError
 from shoal.core.service import ModelCard
 from shoal.crypto.hashes import blake3_digest
+from shoal.fleet.waiting import within
 from shoal.mesh.peer_id import PeerId
 from shoal.mesh.store import Ground, Namespace, Store
 from shoal.mesh.store.registry import MAX_MODEL, ModelOffer, Registry
@@ -25,6 +26,9 @@ _log = logging.getLogger(__name__)
 PUBLISH_S = 5.0
 """Between two looks at what is served; the same again writes nothing."""
 GREET_S = 0.5
+MEETINGS = 8
+MEETING_S = 60.0
+"""Peers compared with at once, and the longest that one of them may take."""
 MICROCENTS = 1e8
 """In a US dollar."""
 
@@ -39,6 +43,7 @@ class MeshStore:
         self._me = parts.me
         path = folder / f"store-{swarm[:16]}.sqlite"
         self._greeted: set[PeerId] = set()
+        self._meeting = asyncio.Semaphore(MEETINGS)
         self._connected: Callable[[], list[PeerId]] = parts.switchboard.connected
         ground = Ground(parts.rpc, parts.rpc, clock, parts.place.key, self._connected, path)
         self._store = Store(ground, Namespace(f"shoal {swarm}"))
@@ -81,12 +86,16 @@ class MeshStore:
     async def greet(self) -> None:
         """Compare with every peer that is newly connected, rather than at the next round."""
         present = set(self._connected())
-        for peer in present - self._greeted:
+        fresh, self._greeted = present - self._greeted, present
+        await asyncio.gather(*(self._meet(peer) for peer in fresh))
+
+    async def _meet(self, peer: PeerId) -> None:
+        """One slow peer must not keep the others waiting for long."""
+        async with self._meeting:
             try:
-                await self._store.synchronise(peer)
+                await within(self._clock, MEETING_S, self._store.synchronise(peer))
             except ShoalError as error:
                 _log.info("%s was not compared with: %s", peer.short, error)
-        self._greeted = present
 
     async def _publishing(self, cards: Callable[[], Sequence[ModelCard]], price_usd_per_mtok: float) -> None:
         while True:
