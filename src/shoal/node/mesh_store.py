@@ -15,7 +15,6 @@ from shoal.core.clock import Clock
 from shoal.core.errors import ShoalError
 from shoal.core.service import ModelCard
 from shoal.crypto.hashes import blake3_digest
-from shoal.fleet.waiting import within
 from shoal.mesh.peer_id import PeerId
 from shoal.mesh.store import Ground, Namespace, Store
 from shoal.mesh.store.registry import MAX_MODEL, ModelOffer, Registry
@@ -93,8 +92,8 @@ class MeshStore:
         """One slow peer must not keep the others waiting for long."""
         async with self._meeting:
             try:
-                await within(self._clock, MEETING_S, self._store.synchronise(peer))
-            except ShoalError as error:
+                await asyncio.wait_for(self._store.synchronise(peer), MEETING_S)
+            except (ShoalError, TimeoutError) as error:
                 _log.info("%s was not compared with: %s", peer.short, error)
 
     async def _publishing(self, cards: Callable[[], Sequence[ModelCard]], price_usd_per_mtok: float) -> None:
