@@ -68,7 +68,8 @@ class Emitter:
         if tensor not in self.views:
             declared = self.graph.tensors[tensor]
             kind = {"input": "public", "weight": "weight", "constant": "constant"}[declared.role]
-            self._declare(Source(tensor, declared.shape, kind))  # type: ignore[arg-type]  # one of Kind's words
+            bounds = (declared.low, declared.high)
+            self._declare(Source(tensor, declared.shape, kind, bounds))  # type: ignore[arg-type]  # one of Kind's words
             if kind == "constant":
                 self._constants[tensor] = self.graph.arrays[tensor].astype(np.int64)
             self.views[tensor] = source_view(tensor, declared.shape)
