@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from shoal.core.receipt import Signed
 
 
 @dataclass(frozen=True, slots=True)
 class ReceiptStats:
-    """policy: always, asked or off. refused: receipts of peers that did not hold, and were taken out."""
+    """policy: always, asked or off. refused: receipts of peers that did not hold, and were taken out.
+
+    audits  of peers' answers: how many were "drawn", and how their checks ended ("pass", "fail", "unsure", "error");
+            "dropped": there was no time; "unsigned": the peer gave no receipt that held.
+    """
 
     policy: str = "off"
     signed_total: int = 0
     refused_total: int = 0
+    audits: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +29,7 @@ class ReceiptView:
     id        signer and number; node: the signer's id as a peer.
     holds, problems  what was found by looking at it alone; valid: no problem.
     parts     who made which tokens, where others took part.
-    verdicts  what checks of it found, latest last.
+    verdicts  what checks of it found, each beginning with pass, fail or unsure; latest last.
     receipt, opening  base64 of the canonical bytes; no opening: it is not this node's to show, or not kept.
     """
 

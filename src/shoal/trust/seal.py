@@ -56,7 +56,8 @@ class Sealer:
 
         def answer(request: Request) -> AsyncIterator[Chunk]:
             if request.receipt and self.policy == "off":
-                raise InvalidRequest("receipt: this node signs none; start it with --receipts asked", "receipt")
+                told = "receipt: this node signs none; start it with --receipts asked"
+                raise InvalidRequest(told, "receipt", "receipts_off")
             if not request.receipt and self.policy != "always":
                 return generate(request)
             return self._answer(generate, request, is_kept=True)

@@ -24,6 +24,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 from shoal.core import Chunk, Message, Request, Usage
 from shoal.core.errors import Unsupported
 from shoal.core.fakes import Script, ScriptedGenerate, words
+from shoal.core.receipt import Receipt, Signed
+from shoal.core.receipt_view import Receipts, ReceiptStats, ReceiptView, Verification
 from shoal.core.service import EngineStats, MeshView, ModelCard, PeerView, PingView, Service
 from shoal.server.app import create_app
 from shoal.server.config import ServerConfig
@@ -46,6 +48,7 @@ class Console:
     stats: EngineStats = STATS
     not_ready: str | None = None
     mesh: MeshView | None = None
+    receipt: ReceiptView | None = None
     pinged: dict[str, PingView] = field(default_factory=dict)
     ended: queue.Queue[str] = field(default_factory=queue.Queue)
     port: int = 0
@@ -112,9 +115,13 @@ class Console:
             embed=_embed,
             load_adapter=_load_adapter,
             unload_adapter=_unload_adapter,
+            receipts=Receipts(ReceiptStats, _encode, self._receipt, _verify),
             mesh=lambda: self.mesh,
             ping=self._ping,
         )
+
+    async def _receipt(self, name: str) -> ReceiptView | None:
+        return self.receipt
 
     async def _ping(self, peer: str) -> PingView:
         return self.pinged.get(peer, PingView(PeerView(peer, "known"), failure="no address is known"))
@@ -123,9 +130,18 @@ class Console:
         try:
             async with aclosing(cast(AsyncGenerator[Chunk], self.generate(request))) as chunks:
                 async for chunk in chunks:
-                    yield chunk
+                    is_signed = chunk.usage is not None and self.receipt is not None and request.receipt
+                    yield replace(chunk, receipt=Receipt()) if is_signed else chunk
         finally:
             self.ended.put(request.request_id)
+
+
+def _encode(signed: Signed) -> dict[str, str]:
+    return {"receipt": "AA==", "opening": "AA=="}
+
+
+async def _verify(pairs: Sequence[tuple[str, str | None]]) -> Verification:
+    return Verification(False, ())
 
 
 async def _tokenize(model: str, text: str | tuple[Message, ...], special: bool) -> list[int]:

@@ -12,6 +12,7 @@ from playwright.sync_api import Page, expect
 
 from shoal.core import Message
 from shoal.core.errors import ContextTooLong, InvalidRequest, LocalError, Overloaded
+from shoal.core.receipt_view import ReceiptView
 
 pytestmark = pytest.mark.real
 
@@ -172,3 +173,48 @@ def test_the_list_is_bounded_and_foreign_entries_are_left_alone(page: Page) -> N
     expect(page.locator(".turn.assistant[aria-busy=false]")).to_have_count(1)
     expect(page.locator("#conversations a")).to_have_count(100)
     expect(page.locator("#conversations a").nth(1)).to_have_text("Old 129")
+
+
+def test_a_signed_answer_has_a_badge_that_tells_what_it_shows(page: Page, console: Any, answer: Any) -> None:
+    console.receipt = ReceiptView(
+        "signer/7",
+        "r",
+        "signer",
+        7,
+        0,
+        "tiny",
+        "ab" * 32,
+        True,
+        ("signed by signer as its number 7",),
+        (),
+        (),
+        ("pass: fingerprint",),
+    )
+    console.script = answer("Signed words.")
+    ask(page, "Hi")
+    assert console.wait_ended()
+    assert console.last_request.receipt
+    badge = page.locator(".receipt")
+    expect(badge.locator("summary")).to_have_text("Signed")
+    badge.locator("summary").click()
+    expect(badge.locator("summary")).to_have_text("Signed and audited")
+    expect(badge.locator(".evidence")).to_contain_text("signed by signer as its number 7")
+    expect(badge.locator(".evidence")).to_contain_text("weights abababababababab…")
+    expect(badge).to_contain_text("A signature alone does not show that the model named is the one that ran")
+    page.reload()
+    expect(page.locator(".receipt summary")).to_have_text("Signed")
+
+
+def test_a_server_that_signs_nothing_is_asked_once_and_then_without(page: Page, console: Any, answer: Any) -> None:
+    def refusing(request: Any) -> Any:
+        if request.receipt:
+            raise InvalidRequest("receipt: this node signs none", "receipt", "receipts_off")
+        return answer("Plain words.")(request)
+
+    console.script = refusing
+    ask(page, "Hi")
+    expect(page.locator(".answer")).to_have_text("Plain words.")
+    expect(page.locator(".receipt")).to_have_count(0)
+    ask(page, "Again")
+    expect(page.locator(".answer").nth(1)).to_have_text("Plain words.")
+    assert [request.receipt for request in console.generate.seen] == [True, False, False]

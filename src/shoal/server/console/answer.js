@@ -18,7 +18,8 @@ export function requestBody(settings, turns, resume) {
   if (settings.system.trim()) messages.unshift({ role: "system", content: settings.system });
   if (resume) messages.push({ role: "user", content: CONTINUE });
   const model = settings.model || undefined;
-  return { model, messages, stream: true, stream_options: { include_usage: true }, ...settings.sampling };
+  const receipt = resume ? undefined : true;  // of a whole answer, not of its rest
+  return { model, receipt, messages, stream: true, stream_options: { include_usage: true }, ...settings.sampling };
 }
 
 /** Times and counts of one stream. Times are this page's; token counts are the server's once it has said them. */
@@ -72,7 +73,8 @@ export async function stream(api, body, turn, signal, changed) {
   const meter = new Meter();
   let finish = "";
   try {
-    for await (const chunk of api.chat(body, signal)) {
+    for await (const chunk of chunks(api, body, signal)) {
+      if (chunk.receipt) turn.receipt = { id: chunk.id };
       if (chunk.usage) meter.usage(chunk.usage);
       const choice = chunk.choices?.[0];
       finish = choice?.finish_reason ?? finish;
@@ -88,6 +90,20 @@ export async function stream(api, body, turn, signal, changed) {
     fail(turn, error);
   }
   changed();
+}
+
+/** False once the server has said that it signs nothing. */
+let isSigning = true;
+
+/** Asks for a receipt where the server signs answers. */
+async function* chunks(api, body, signal) {
+  try {
+    yield* api.chat(isSigning ? body : { ...body, receipt: undefined }, signal);
+  } catch (error) {
+    if (error.code !== "receipts_off" || !isSigning) throw error;
+    isSigning = false;
+    yield* chunks(api, body, signal);
+  }
 }
 
 /** @param {Turn} turn @param {Error} error */

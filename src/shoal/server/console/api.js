@@ -89,6 +89,11 @@ export class Api {
     return (await this.#call("v1/mesh/ping", init)).json();
   }
 
+  /** @param {string} id of the answer @returns {Promise<any>} ReceiptView */
+  async receipt(id) {
+    return (await this.#call(`v1/receipts/${encodeURIComponent(id)}`, { signal: patience() })).json();
+  }
+
   /** Raises ApiError 503 with the reason while the server loads or drains. */
   async ready() {
     await this.#call("readyz", { signal: patience() });

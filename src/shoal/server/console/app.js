@@ -38,6 +38,7 @@ const chat = new ChatView({
   edit: (turn, text) => session.edit(turn, text),
   regenerate: (turn) => session.regenerate(turn),
   resume: (turn) => session.resume(turn),
+  look: (id) => api.receipt(id),
 });
 const composer = new Composer(send, () => session.stop());
 const sidebar = new Sidebar(session);

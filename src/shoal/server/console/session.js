@@ -125,7 +125,7 @@ export class Session {
     const live = { conversation, turn, abort: new AbortController() };
     const body = requestBody(conversation.settings, conversation.turns, isContinued);
     const kept = isContinued ? { tokens: turn.metrics?.tokens } : {};
-    Object.assign(turn, { status: "streaming", model: conversation.settings.model, problem: undefined, metrics: kept });
+    Object.assign(turn, { status: "streaming", model: conversation.settings.model, problem: undefined, metrics: kept, receipt: undefined });
     this.#live.set(conversation.id, live);
     conversation.updated = Date.now();
     save(conversation);

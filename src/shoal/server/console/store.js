@@ -10,7 +10,7 @@
 /** @typedef {{ttftMs?: number, tokensPerS?: number, promptTokens?: number, tokens?: number, cachedTokens?: number,
  *             cost?: Object<string, {value: number, source: string}>, finish?: string, providers?: string[]}} Metrics */
 /** @typedef {{role: "user" | "assistant", content: string, status: Status, model?: string, metrics?: Metrics,
- *             problem?: import("./api.js").Problem}} Turn */
+ *             problem?: import("./api.js").Problem, receipt?: {id: string}}} Turn */
 /** @typedef {{model: string, system: string, sampling: Record<string, number | string[]>}} Settings */
 /** @typedef {{id: string, title: string, updated: number, settings: Settings, turns: Turn[]}} Conversation */
 

@@ -4,10 +4,12 @@
 
 import { copyButton, el, iconButton, svg } from "./dom.js";
 import { providers } from "./mesh-words.js";
+import { badge } from "./receipt-view.js";
 
 /** @typedef {import("./store.js").Turn} Turn */
 /** @typedef {{edit: (turn: Turn, text: string) => void, regenerate: (turn: Turn) => void,
- *             resume: (turn: Turn) => void}} Actions */
+ *             resume: (turn: Turn) => void,
+ *             look: (id: string) => Promise<import("./receipt-view.js").Evidence>}} Actions */
 
 /** Without its Markdown module the page still works, in plain text. */
 const markdown = await import("./markdown.js").catch(() => null);
@@ -63,6 +65,7 @@ class AssistantTurn {
   #frame = 0;
   #live = false;
   #drawn = "";
+  #badge = /** @type {{id: string, node: HTMLElement} | null} */ (null);
 
   constructor(turn, actions) {
     this.turn = turn;
@@ -111,9 +114,17 @@ class AssistantTurn {
     const tools = el("div", { class: "tools" },
       this.turn.content ? copyButton(() => this.turn.content, "Copy answer") : null,
       iconButton("retry", "Regenerate", () => this.actions.regenerate(this.turn)));
-    const note = this.#note();
+    const note = this.#note(), signed = this.#signed();
     const line = el("div", { class: "meta" }, tools, el("p", { class: "metrics" }, ...measures(this.turn)));
-    return note ? [note, line] : [line];
+    return [note, line, signed].filter((part) => part !== null);
+  }
+
+  /** The same node for as long as the receipt is the same, so that it stays open. */
+  #signed() {
+    const { receipt } = this.turn;
+    if (!receipt) return null;
+    if (this.#badge?.id !== receipt.id) this.#badge = { id: receipt.id, node: badge(this.turn, this.actions.look) };
+    return this.#badge.node;
   }
 
   /** What is unusual about the ending and what can be done, or null. "streaming" here means nobody receives it. */
