@@ -33,7 +33,6 @@ BLOCKS = 2048
 class Arithmetic:
     """How a machine computes: kernels by instruction set or torch by type, bits of activations, cache format."""
 
-    name: str
     isa: str = ""
     torch: str = ""
     bits: int = 8
@@ -48,8 +47,13 @@ class Arithmetic:
             checkpoint, num_blocks=BLOCKS, kv_type=self.kv, activation_bits=self.bits, isa=self.isa or None, threads=2
         )  # type: ignore[arg-type]
 
-    def identity(self, checkpoint: Checkpoint) -> ModelIdentity:
-        return ModelIdentity(checkpoint.name, b"", checkpoint.quantization, b"", "", self.name, "")
+    def identity(self, checkpoint: Checkpoint | None) -> ModelIdentity:
+        """As receipts say it (`node.compose`)."""
+        kernels, kv = f"native-{self.isa}, {self.bits}-bit activations", self.kv
+        if self.torch:
+            kernels, kv = "torch", {"float32": "f32", "bfloat16": "bf16"}[self.torch]
+        name, quantization = (checkpoint.name, checkpoint.quantization) if checkpoint else ("", "")
+        return ModelIdentity(name, b"", quantization, b"", "cpu", kernels, kv)
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,6 +96,11 @@ class Engine:
         """Most tokens in a sequence: the model's context, or the whole cache where that is smaller."""
         return min(self.config.context_length, self._worker.scheduler.capacity)
 
+    @property
+    def vocab_size(self) -> int:
+        """Logits in a row; a tokenizer may know fewer tokens."""
+        return self._vocab_size
+
     # ---- requests ---------------------------------------------------------------------------------------
 
     async def generate(self, request: Request) -> AsyncIterator[Chunk]:

@@ -44,6 +44,7 @@ class Node:
     service: Service
     engine: Engine
     identities: ModelIdentities
+    language: Language
 
 
 @asynccontextmanager
@@ -58,7 +59,7 @@ async def compose(config: NodeConfig) -> AsyncIterator[Node]:
         for name, folder in config.adapters:
             await parts.load_adapter(name, folder)
         try:
-            yield Node(parts.service(metered(engine.generate, metering.meter)), engine, identities)
+            yield Node(parts.service(metered(engine.generate, metering.meter)), engine, identities, language)
         finally:
             metering.close()
     finally:

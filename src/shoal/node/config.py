@@ -60,6 +60,7 @@ class NodeConfig:
     log_format: LogFormat = "text"
     otel: bool = False
     receipts: ReceiptPolicy = "asked"
+    audit: tuple[str, ...] = ()
     share: bool = False
     share_with: ShareWith = "swarm"
     serve_peers: tuple[str, ...] = ()
@@ -173,6 +174,12 @@ OPTIONS = (
         values.choice("always", "asked", "off"),
         "sign answers: always, asked (where a request says so) or off",
         "--receipts",
+    ),
+    Option(
+        "audit",
+        values.texts,
+        "check a share of peers' answers in idle time, as fingerprint:0.05 or distribution:0.01",
+        "--audit",
     ),
     Option(
         "share", values.boolean, "let peers use this machine's model; --private is the default", "--share", "--private"

@@ -22,7 +22,7 @@ ENGINE = ("model", "adapters", "device", "kernels", "threads", "context_length",
 """Options of every command that computes in its own process."""
 
 SERVER = ("host", "port", "max_waiting", "api_keys", "cors_origins", "allowed_hosts", "max_body", "request_timeout",
-          "adapter_loading", "log_format", "otel", "receipts", "route", "upstreams", "upstream_keys",
+          "adapter_loading", "log_format", "otel", "receipts", "audit", "route", "upstreams", "upstream_keys",
           "upstream_prices", "location", "cooling", "pue", "power_price", "core_watts", "idle_watts")  # fmt: skip
 
 MESH = ("share", "share_with", "serve_peers", "share_price", "share_requests", "share_tokens", "share_models",

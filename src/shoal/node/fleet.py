@@ -51,6 +51,7 @@ class Fleet:
     mesh: Callable[[], MeshView | None] = lambda: None
     ping: Callable[[str], Awaitable[PingView]] = no_mesh
     signing: Signing | None = None
+    audited: Callable[[Provider], Provider] = lambda provider: provider
     health: Health = field(default_factory=Health)
     discover: Callable[[str], Awaitable[bool]] = nobody_more
     decided: Callable[[Decision], None] = lambda _: None
@@ -62,10 +63,10 @@ class Fleet:
         own = () if self.local is None else (self._own(self.local),)
         others = (*self.peers(), *self.upstreams.values())
         if self.signing is not None:
-            others = tuple(self.signing.provider(provider, self._distrust) for provider in others)
+            others = tuple(self.audited(self.signing.provider(provider, self.distrust)) for provider in others)
         return (*own, *others)
 
-    def _distrust(self, name: str, reason: str) -> None:
+    def distrust(self, name: str, reason: str) -> None:
         """A peer said about its answer what does not hold."""
         _log.warning("%s is left alone for a while: %s", name, reason)
         self.health.distrusted(name, reason, self.clock.monotonic())

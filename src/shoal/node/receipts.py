@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -40,11 +40,12 @@ def name_alone(request: Request) -> ModelIdentity:
 
 @dataclass(slots=True)
 class Signing:
-    """`refused` counts receipts of peers that did not hold. `verdicts` is replaced by whoever checks answers."""
+    """`refused` counts receipts of peers that did not hold. Whoever checks answers replaces `verdicts` and `audits`."""
 
     sealer: Sealer
     refused: int = 0
     verdicts: Verdicts = field(default=lambda request_id: ())
+    audits: Callable[[], Mapping[str, int]] = dict
 
     def service(self, service: Service) -> Service:
         """`service` with signed answers."""
@@ -68,7 +69,7 @@ class Signing:
         return provider
 
     def stats(self) -> ReceiptStats:
-        return ReceiptStats(self.sealer.policy, self.sealer.signed, self.refused)
+        return ReceiptStats(self.sealer.policy, self.sealer.signed, self.refused, self.audits())
 
     async def find(self, name: str) -> ReceiptView | None:
         receipt = await asyncio.to_thread(self.sealer.shelf.find, name)

@@ -21,3 +21,7 @@ class ReceiptCollector(Collector):
         stats = self._stats()
         yield CounterMetricFamily("shoal:receipts_signed", "Receipts signed.", stats.signed_total)
         yield CounterMetricFamily("shoal:receipts_refused", "Peers' receipts that did not hold.", stats.refused_total)
+        audits = CounterMetricFamily("shoal:audits", "Checks of peers' answers, by how they ended.", labels=["outcome"])
+        for outcome, count in sorted(stats.audits.items()):
+            audits.add_metric([outcome], count)
+        yield audits

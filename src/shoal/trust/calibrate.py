@@ -54,7 +54,8 @@ def windows(found: Differences, length: int) -> list[Differences]:
 
 @dataclass(frozen=True, slots=True)
 class Tail:
-    """base: the 95th percentile of `count` honest samples; scale: mean of what lies beyond, above it."""
+    """base: the 95th percentile of `count` honest samples. scale: mean of what lies beyond, above it, at the upper end
+    of its 95 % interval, so that a limit drawn from few samples is wide rather than wrong."""
 
     base: float
     scale: float
@@ -75,7 +76,7 @@ def fit(samples: Sequence[float]) -> Tail:
         raise ValueError(f"expected at least 40 honest samples, found {len(values)}")
     base = float(np.quantile(values, _QUANTILE))
     beyond = values[values > base] - base
-    scale = float(beyond.mean()) if len(beyond) else 0.0
+    scale = float(beyond.mean()) * (1.0 + 2.0 / math.sqrt(len(beyond))) if len(beyond) else 0.0
     return Tail(base, scale, len(values), float(values[-1]))
 
 
