@@ -10,7 +10,7 @@ from shoal.proof.graph import operators, tables
 from shoal.proof.graph.builder import Builder, Sum, axis, identity
 from shoal.proof.graph.ir import InverseRoot, Requantize, Softmax
 
-SAFE_SQUARES = 46
+SAFE_SQUARES = 52
 """Bits that a sum of squares may have: products with its reciprocal root then stay below 2^62."""
 
 
@@ -40,13 +40,15 @@ class Norm:
     """x / |x| along the last axis. epsilon: added to the mean square. centred: the mean is taken away first.
 
     mantissa: bits of the reciprocal root's table (even). fraction: of the result, whose entries are at most 1; times
-    sqrt(n) it is what LayerNorm and RMSNorm call normalised, a factor that goes into the gain.
+    sqrt(n) it is what LayerNorm and RMSNorm call normalised, a factor that goes into the gain. rounded: bits by which
+    the last product is rounded, if the root is first to lose the bits beyond that.
     """
 
     epsilon: float
     centred: bool
     mantissa: int
     fraction: int
+    rounded: int | None = None
 
 
 def normalise(b: Builder, name: str, x: str, how: Norm) -> str:
@@ -66,6 +68,8 @@ def normalise(b: Builder, name: str, x: str, how: Norm) -> str:
     least = max(epsilon, 1 << (how.mantissa - 2))
     total = b.affine(f"{name}.sum", [(1, squares, identity(rank))], (*shape[:-1], 1), least)
     root = _inverse_root(b, f"{name}.root", total, how.mantissa)
+    if how.rounded is not None:
+        root = _shorter(b, f"{name}.shorter", root, how.fraction + how.rounded - fraction)
     product = b.contract(f"{name}.product", x, root, Sum(shape, (), identity(rank), (*lead, Index())))
     shift = b.tensors[product].fraction - how.fraction
     bound = 1 << (how.fraction + 1)
@@ -88,6 +92,14 @@ def _fewer_bits(b: Builder, name: str, x: str, length: int) -> str:
         return x
     half = 1 << (shift - 1)
     return b.requantize(name, x, Requantize(shift, (held.low + half) >> shift, (held.high + half) >> shift))
+
+
+def _shorter(b: Builder, name: str, root: str, fraction: int) -> str:
+    """The root with fewer fractional bits. Long rows keep fewer significant ones."""
+    shift = b.tensors[root].fraction - fraction
+    if shift <= 0:
+        return root
+    return b.requantize(name, root, Requantize(shift, 0, (b.tensors[root].high >> shift) + 1))
 
 
 def _inverse_root(b: Builder, name: str, x: str, mantissa: int) -> str:

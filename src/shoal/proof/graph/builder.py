@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shoal.core.errors import BadConfig
+from shoal.crypto.hashes import blake3_digest
 from shoal.proof.circuit import Index, Shape
 from shoal.proof.graph import ranges
 from shoal.proof.graph.ir import (
@@ -121,7 +122,8 @@ class Builder:
             raise BadConfig(
                 name, f"expected a table for {held.low} .. {held.high} of at most {MAX_TABLE} rows, found {len(values)}"
             )
-        stored = self._table_constant(f"{name}.table", values)
+        digest = blake3_digest("shoal table", np.ascontiguousarray(values, "<i8").tobytes()).hex()
+        stored = self._table_constant(f"table {digest[:16]}", values)
         return self._add(name, Table(stored, first), (x,), held.shape, ranges.of_array(values), fraction)
 
     def softmax(self, name: str, x: str, how: Softmax, values: Ints) -> str:

@@ -112,6 +112,8 @@ def _expr(expr: Expr, maps: Sequence[Index]) -> Expr:
 def _index(index: Index, maps: Sequence[Index]) -> Index:
     if index.summed:
         return index
+    if any(maps[axis].gather is not None for axis, _ in index.terms):
+        return maps[index.terms[0][0]]  # `needs_copy` lets only whole axes of plain sources be gathered
     offset, strides = index.offset, dict[int, int]()
     for axis, stride in index.terms:
         offset += stride * maps[axis].offset
