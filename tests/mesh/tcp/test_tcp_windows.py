@@ -74,7 +74,7 @@ def test_a_window_is_as_large_as_its_path(rtt_s: float, bytes_per_s: float, leas
 
 
 def test_a_window_of_crumbs_takes_no_more_memory_than_its_size() -> None:
-    """Two bytes a frame made a window of 256 kB take ten megabytes: five gigabytes a link."""
+    """Two bytes a frame made a window of 256 kB take seven megabytes: four gigabytes a link."""
 
     async def scene() -> None:
         stream = TcpStream(Path(0.0, 1e9), 0, 2)
