@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shoal.core.errors import InvalidRequest
 from shoal.think.baselines import majority, most_likely, ranked, weighted_vote
+from shoal.think.naming import Named, is_swarm, members
 from shoal.think.normalise import key, normalise
 from shoal.think.quoting import MOST_CHARS, fence, pair_prompt, quoted, verdict
 from shoal.think.votes import Vote
@@ -83,3 +85,16 @@ def test_the_question_comes_after_what_authors_wrote() -> None:
 )
 def test_a_verdict_is_the_last_line_alone(text: str, value: float | None) -> None:
     assert verdict(text) == value
+
+
+def test_a_swarms_name_says_who_takes_part() -> None:
+    assert members("swarm:a@0.2, b*2,c%2Cd@1*1") == (Named("a", 0.2), Named("b"), Named("b"), Named("c,d", 1.0))
+    assert Named("a", 0.2).label(3) == "a@0.2#3"
+    assert is_swarm("swarm:a")
+    assert not is_swarm("a")
+
+
+@pytest.mark.parametrize("name", ["", "a,,b", "a@x", "a@3", "a*0", "a*33", "@1"])
+def test_other_names_are_refused_with_what_was_found(name: str) -> None:
+    with pytest.raises(InvalidRequest, match="model: expected"):
+        members(f"swarm:{name}")

@@ -189,6 +189,8 @@ class Service:
                    and the number of tokens read.
     load_adapter   (name, path) -> its card; unload_adapter (name).
     receipts       what can be asked about receipts; None: this server knows none.
+    composed       (name) -> the card of a model that is not listed but can be made of those that are, such as
+                   "swarm:a,b"; None for other names. ModelNotFound, InvalidRequest for one that cannot.
     mesh           a fresh view of the mesh; None from it while this node is in none.
     ping           (peer id) -> round trips to it, connecting first where needed.
     """
@@ -203,5 +205,6 @@ class Service:
     load_adapter: Callable[[str, str], Awaitable[ModelCard]]
     unload_adapter: Callable[[str], Awaitable[None]]
     receipts: Receipts | None = None
+    composed: Callable[[str], ModelCard | None] = lambda name: None
     mesh: Callable[[], MeshView | None] = lambda: None
     ping: Callable[[str], Awaitable[PingView]] = no_mesh

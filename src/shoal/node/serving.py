@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from shoal.core.clock import SystemClock
 from shoal.core.errors import BadConfig, InvalidRequest, Unsupported
@@ -17,8 +18,12 @@ from shoal.node.compose import compose
 from shoal.node.config import NO_MODEL, NodeConfig
 from shoal.node.fleet import Fleet, with_upstreams
 from shoal.node.receipts import name_alone, open_signing
+from shoal.node.swarms import Here, with_swarms
 from shoal.node.terminal import say
 from shoal.server import ServerConfig
+
+if TYPE_CHECKING:
+    from shoal.trust.policy import Policy
 
 
 @asynccontextmanager
@@ -31,16 +36,18 @@ async def serving(config: NodeConfig) -> AsyncIterator[Service]:
             from shoal.node.layers import check_layers
 
             check_layers(config, wants_mesh(config))
-        clock, local, identity = SystemClock(), None, name_alone
+        policies = _policies(config)
+        clock, local, identity, here, node = SystemClock(), None, name_alone, None, None
         if config.model != NO_MODEL:
             say(f"loading {config.model}")
             node = await stack.enter_async_context(compose(config))
             local, identity = node.service, node.identities.of
+            here = Here(node.engine, node.language, node.engine.config.model)
         elif not config.upstreams and not wants_mesh(config):
             raise BadConfig("model", "none, and nobody else to ask: name an upstream or join a mesh")
         signing = stack.enter_context(open_signing(config, clock, identity))
         if local is not None and not config.upstreams and not wants_mesh(config):
-            yield signing.service(local)
+            yield signing.service(with_swarms(local, here))
             return
         fleet = await stack.enter_async_context(with_upstreams(Fleet(config, clock, local, signing=signing)))
         if wants_mesh(config):
@@ -49,11 +56,15 @@ async def serving(config: NodeConfig) -> AsyncIterator[Service]:
             mesh = await stack.enter_async_context(meshing(config, fleet, clock))
             say(f"in the mesh as {mesh.parts.me.short}, sharing with: {_SHARING[mesh.sharing]}")
             say(f"others join with: shoal join {mesh.ticket()}")
+            if node is not None:
+                from shoal.node.checking import among_peers
+
+                await stack.enter_async_context(among_peers(policies, node, mesh, fleet))
             if config.share_layers or config.split:
                 from shoal.node.layers import layers_among_peers
 
                 await stack.enter_async_context(layers_among_peers(config, mesh, fleet, SystemClock()))
-        yield signing.service(fleet.service())
+        yield signing.service(with_swarms(fleet.service(), here))
 
 
 _SHARING = {
@@ -62,6 +73,15 @@ _SHARING = {
     "swarm": "whoever has the ticket",
     "public": "everybody",
 }
+
+
+def _policies(config: NodeConfig) -> tuple[Policy, ...]:
+    """BadConfig for audits that cannot be."""
+    if not config.audit:
+        return ()
+    from shoal.node.checking import read_policies
+
+    return read_policies(config, wants_mesh(config))
 
 
 def wants_mesh(config: NodeConfig) -> bool:

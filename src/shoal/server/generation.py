@@ -23,7 +23,7 @@ BUFFERED_CHUNKS = 64
 
 async def run(context: Context, record: Record, requests: Sequence[Request]) -> AsyncGenerator[Chunk]:
     """Chunks of all `requests`, as if they were one. LocalError for a stream that breaks the rules of `core.chunk`."""
-    watch = _Watch(context, record, requests[0].adapter or requests[0].model)
+    watch = _Watch(context, record, _label(context, requests[0].adapter or requests[0].model))
     context.owners.note([request.request_id for request in requests], record.owner)
     total: Usage | None = None
     num_open = len(requests)
@@ -178,3 +178,8 @@ def _kind(cost: Measured) -> str:
     """The first word of the source, a label of few values: rapl, nvml, battery, modelled; others' words are theirs."""
     word = cost.source.partition(":")[0].partition(" ")[0]
     return word if word in ("rapl", "nvml", "battery", "modelled") else "other"
+
+
+def _label(context: Context, model: str) -> str:
+    """A listed name; models that clients compose are counted together, or they could make labels without end."""
+    return model if any(card.id == model for card in context.service.models()) else "composed"

@@ -25,6 +25,8 @@ def resolve(context: Context, name: str) -> Target:
     for card in cards:
         if card.id == wanted:
             return Target(card, card.parent or card.id, card.id if card.parent else None)
+    if (made := context.service.composed(wanted)) is not None:
+        return Target(made, made.id, None)
     raise ModelNotFound(name[:128], tuple(card.id for card in cards))
 
 

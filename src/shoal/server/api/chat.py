@@ -88,6 +88,9 @@ async def stream(
     seen: set[int] = set()
     async with aclosing(chunks):
         async for chunk in chunks:
+            if chunk.progress:
+                yield json_event({**head, "choices": [], **more, "progress": chunk.progress})
+                continue
             if chunk.index not in seen:
                 seen.add(chunk.index)
                 role = {"role": "assistant", "content": "", "refusal": None}

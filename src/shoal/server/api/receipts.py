@@ -16,6 +16,7 @@ from shoal.core.receipt_view import Receipts
 from shoal.server import parse
 from shoal.server.context import Context, record_of
 from shoal.server.errors import Refused
+from shoal.server.wire.ranking import plain_ranking
 from shoal.server.wire.receipts import VerifyRequest
 
 
@@ -42,10 +43,11 @@ async def verify(context: Context, http: HttpRequest) -> ASGIApp:
 
 
 def told(context: Context, chunk: Chunk) -> dict[str, Any]:
-    """The field `receipt` of an answer, where this chunk carries one."""
+    """The fields `receipt` and `ranking` of an answer, where this chunk carries them."""
+    ranking = {} if chunk.ranking is None else {"ranking": plain_ranking(chunk.ranking)}
     if chunk.receipt is None or context.service.receipts is None:
-        return {}
-    return {"receipt": context.service.receipts.encode(Signed(chunk.receipt, chunk.opening))}
+        return ranking
+    return {"receipt": context.service.receipts.encode(Signed(chunk.receipt, chunk.opening)), **ranking}
 
 
 def _receipts(context: Context) -> Receipts:

@@ -12,6 +12,7 @@ from shoal.core.request import Constraint
 from shoal.server.wire.base import Answer, Name, Wire
 from shoal.server.wire.logprobs import ChatLogprobs
 from shoal.server.wire.messages import Messages
+from shoal.server.wire.ranking import RankingAnswer
 from shoal.server.wire.receipts import ReceiptAnswer
 from shoal.server.wire.sampling import ANY_OBJECT, SamplingFields
 from shoal.server.wire.tools import ChatTool, Mode, NamedChoice
@@ -129,3 +130,4 @@ class ChatCompletion(Answer):
     usage: ChatUsage
     system_fingerprint: str
     receipt: ReceiptAnswer | None = None
+    ranking: RankingAnswer | None = None

@@ -9,6 +9,7 @@ from pydantic import Field
 from shoal.server.wire.base import Answer, TokenIds
 from shoal.server.wire.chat import StreamOptions
 from shoal.server.wire.logprobs import CompletionLogprobs
+from shoal.server.wire.ranking import RankingAnswer
 from shoal.server.wire.receipts import ReceiptAnswer
 from shoal.server.wire.sampling import SamplingFields
 from shoal.server.wire.usage import ChatUsage
@@ -57,3 +58,4 @@ class Completion(Answer):
     usage: ChatUsage | None
     system_fingerprint: str
     receipt: ReceiptAnswer | None = None
+    ranking: RankingAnswer | None = None

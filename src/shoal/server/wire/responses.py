@@ -9,6 +9,7 @@ from pydantic import Discriminator, Field, Tag
 from shoal.server.wire.base import Answer, Name, Wire
 from shoal.server.wire.chat import JsonObjectFormat, MaxTokens, TextFormat
 from shoal.server.wire.logprobs import ChatLogprob
+from shoal.server.wire.ranking import RankingAnswer
 from shoal.server.wire.receipts import ReceiptAnswer
 from shoal.server.wire.sampling import SamplingFields
 from shoal.server.wire.tools import FlatChoice, FlatTool, Mode
@@ -162,6 +163,7 @@ class ResponseObject(Answer):
     usage: ResponsesUsage | None
     user: str | None
     receipt: ReceiptAnswer | None = None
+    ranking: RankingAnswer | None = None
 
 
 class Deleted(Answer):

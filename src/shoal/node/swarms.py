@@ -1,0 +1,131 @@
+"""Swarms as models of this node: members are whatever the node can ask, judges score where the weights are here."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, replace
+
+from shoal.core.chunk import Chunk
+from shoal.core.errors import InvalidRequest, ModelNotFound
+from shoal.core.request import Message, Request, Sampling
+from shoal.core.seams import Generate, Session, closing
+from shoal.core.service import ModelCard, Service
+from shoal.engine.engine import Engine
+from shoal.engine.language import Language
+from shoal.think.answers import Member
+from shoal.think.judging import Judge, Score, scoring_judge, writing_judge
+from shoal.think.naming import Named, is_swarm, members
+from shoal.think.swarm import Rules, swarm
+
+JUDGES_LAST = 1
+"""Priority of judging: behind everybody who waits for words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Here:
+    """What judges by scores need: the engine of this node and its language."""
+
+    engine: Engine
+    language: Language
+    model: str
+
+
+def with_swarms(service: Service, here: Here | None, rules: Rules | None = None) -> Service:
+    """`service`, which also serves models named `swarm:...` made of those it has."""
+    inner = service.generate
+
+    async def generate(request: Request) -> AsyncIterator[Chunk]:
+        if not is_swarm(request.model):
+            answers = inner(request)
+        else:
+            answers = _swarm(service, here, inner, rules or Rules())(request)
+        async with closing(answers) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    return replace(service, generate=generate, composed=lambda name: _card(service, name))
+
+
+def _card(service: Service, name: str) -> ModelCard | None:
+    """The card of a swarm: what all of its members can do. ModelNotFound, InvalidRequest."""
+    if not is_swarm(name):
+        return None
+    cards = [_find(service, member.model) for member in members(name)]
+    known = [card.context_length for card in cards if card.context_length is not None]
+    length = min(known) if known else None
+    return replace(cards[0], id=name, parent=None, context_length=length, capabilities=("chat",))
+
+
+def _find(service: Service, name: str) -> ModelCard:
+    cards = service.models()
+    for card in cards:
+        if card.id == name:
+            return card
+    raise ModelNotFound(name[:128], tuple(card.id for card in cards))
+
+
+def _swarm(service: Service, here: Here | None, inner: Generate, rules: Rules) -> Generate:
+    async def generate(request: Request) -> AsyncIterator[Chunk]:
+        named = members(request.model)
+        asked = [_member(service, here, inner, member, number) for number, member in enumerate(named)]
+        async with closing(swarm(asked, rules)(replace(request, receipt=False))) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    return generate
+
+
+def _member(service: Service, here: Here | None, inner: Generate, named: Named, number: int) -> Member:
+    card = _find(service, named.model)
+    model, adapter = card.parent or card.id, card.id if card.parent else None
+
+    def ask(request: Request) -> Request:
+        sampling = request.sampling
+        if named.temperature is not None:
+            sampling = replace(sampling, temperature=named.temperature)
+        if sampling.seed is not None:
+            sampling = replace(sampling, seed=(sampling.seed + number) % 2**63)
+        return replace(request, model=model, adapter=adapter, sampling=sampling)
+
+    is_here = here is not None and model == here.model
+    judge: Callable[[Request], Judge]
+    if here is not None and is_here:
+        judge = _scoring(here, adapter)
+    else:
+        judge = _writing(inner)
+    return Member(named.label(number), inner, ask, judge)
+
+
+def _writing(inner: Generate) -> Callable[[Request], Judge]:
+    return lambda own: writing_judge(inner, own)
+
+
+def _scoring(here: Here, adapter: str | None) -> Callable[[Request], Judge]:
+    return lambda own: scoring_judge(scorer(here, adapter))
+
+
+def scorer(here: Here, adapter: str | None) -> Score:
+    """Log-likelihood of short texts as the answer to messages. Prompts that begin alike share the engine's cache."""
+
+    async def score(messages: tuple[Message, ...], texts: tuple[str, ...]) -> tuple[float, ...]:
+        prompt = here.language.prompt(Request("judge", here.model, messages, Sampling()))
+        session: Session = await here.engine.session(adapter, JUDGES_LAST)
+        try:
+            await session.append(prompt)
+            return tuple([_mean(await session.score(_tokens(here, text))) for text in texts])
+        finally:
+            await session.drop()
+
+    return score
+
+
+def _tokens(here: Here, text: str) -> Sequence[int]:
+    tokens = here.language.tokenizer.encode(text, add_special=False)
+    if not tokens:
+        raise InvalidRequest(f"expected a text to score, found {text!r}", "prompt")
+    return tokens
+
+
+def _mean(scores: Sequence[float]) -> float:
+    """Per token, so that a longer word is not less likely for its length."""
+    return sum(scores) / len(scores)

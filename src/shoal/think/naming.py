@@ -1,0 +1,53 @@
+"""`swarm:NAME[,NAME...]` as a model: who takes part, each with its own temperature, as often as it says.
+
+    swarm:smollm2-135m@0.2,smollm2-135m@1.0,tutor*3
+
+`@T` is the member's temperature (else the request's), `*N` makes it N members with seeds of their own. A name that
+itself holds one of , @ * is written with %2C, %40, %2A.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from urllib.parse import unquote
+
+from shoal.core.errors import InvalidRequest
+
+PREFIX = "swarm:"
+MOST_MEMBERS = 32
+_MEMBER = re.compile(r"(?P<name>[^@*]+)(?:@(?P<temperature>[0-9]*\.?[0-9]+))?(?:\*(?P<count>[0-9]{1,3}))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """One member: the model it asks for; temperature None: the request's."""
+
+    model: str
+    temperature: float | None = None
+
+    def label(self, number: int) -> str:
+        heat = "" if self.temperature is None else f"@{self.temperature:g}"
+        return f"{self.model}{heat}#{number}"
+
+
+def is_swarm(model: str) -> bool:
+    return model.startswith(PREFIX)
+
+
+def members(model: str) -> tuple[Named, ...]:
+    """The members that `model` names, in order. InvalidRequest saying which part is not one."""
+    found: list[Named] = []
+    for part in model.removeprefix(PREFIX).split(","):
+        match = _MEMBER.fullmatch(part.strip())
+        if match is None:
+            raise InvalidRequest(
+                f"model: expected swarm:NAME[@TEMPERATURE][*COUNT],..., found {part.strip()[:64]!r} in it", "model"
+            )
+        temperature = None if match["temperature"] is None else float(match["temperature"])
+        if temperature is not None and temperature > 2.0:
+            raise InvalidRequest(f"model: expected temperatures of 0 to 2, found {temperature:g}", "model")
+        found += [Named(unquote(match["name"].strip()), temperature)] * int(match["count"] or 1)
+    if not 1 <= len(found) <= MOST_MEMBERS:
+        raise InvalidRequest(f"model: expected 1 to {MOST_MEMBERS} members in a swarm, found {len(found)}", "model")
+    return tuple(found)
