@@ -7,6 +7,7 @@ arrays apart) and computes in C where there is a library, else in numpy; both ag
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -25,17 +26,22 @@ _ADD, _SUB, _MUL = 0, 1, 2
 
 def from_ints(values: npt.NDArray[np.integer]) -> Base:
     """Signed integers modulo p. Unsigned 64-bit ones are reduced too."""
-    if values.dtype == np.uint64:
-        return np.where(values >= P, values - np.uint64(P), values)
-    if values.dtype.kind != "i":
-        values = values.astype(np.int64)
-    call = native.function("proof_from_ints", "pipq")
-    if call is None:
-        return twin.from_ints(values)
-    given = np.ascontiguousarray(values)
     out = np.empty(values.shape, np.uint64)
-    call(native.pointer(given), given.itemsize, native.pointer(out), out.size)
+    fill_from_ints(out, values)
     return out
+
+
+def fill_from_ints(out: Base, values: npt.NDArray[np.integer]) -> None:
+    """As `from_ints`, into contiguous memory of the same size."""
+    call = native.function("proof_from_ints", "pipq")
+    if values.dtype == np.uint64:
+        out.reshape(values.shape)[...] = np.where(values >= P, values - np.uint64(P), values)
+        return
+    given = np.ascontiguousarray(values if values.dtype.kind == "i" else values.astype(np.int64))
+    if call is None:
+        out.reshape(given.shape)[...] = twin.from_ints(given)
+    else:
+        call(native.pointer(given), given.itemsize, native.pointer(out), _same((given.size,), (out.size,)))
 
 
 def to_ints(values: Base) -> npt.NDArray[np.int64]:
@@ -101,7 +107,7 @@ def ext_sub(a: Ext, b: Ext) -> Ext:
 
 
 def ext_mul(a: Ext, b: Ext) -> Ext:
-    shape = np.broadcast_shapes(a.shape, b.shape)
+    shape = _common(a.shape, b.shape)
     call = native.function("proof_ext_mul", "ipqpqpq")
     if call is None:
         return twin.ext_mul(a, b)
@@ -110,7 +116,7 @@ def ext_mul(a: Ext, b: Ext) -> Ext:
 
 def ext_scale(a: Ext, s: Base) -> Ext:
     """Extension elements (..., 2) times base elements (...)."""
-    shape = (*np.broadcast_shapes(a.shape[:-1], s.shape), 2)
+    shape = (*_common(a.shape[:-1], s.shape), 2)
     call = native.function("proof_ext_mul", "ipqpqpq")
     if call is None:
         return twin.mul(a, s[..., None])
@@ -143,11 +149,16 @@ def dot_ext(a: Ext, b: Ext) -> Element:
 def _same(a: tuple[int, ...], b: tuple[int, ...]) -> int:
     if a != b:
         raise ValueError(f"expected arrays of one shape, found {a} and {b}")
-    return int(np.prod(a))
+    return math.prod(a)
+
+
+def _common(a: tuple[int, ...], b: tuple[int, ...]) -> tuple[int, ...]:
+    """numpy's rule, without its price where nothing is to be broadcast."""
+    return a if a == b else np.broadcast_shapes(a, b)
 
 
 def _base(op: int, a: Base, b: Base) -> Base:
-    shape = np.broadcast_shapes(a.shape, b.shape)
+    shape = _common(a.shape, b.shape)
     call = native.function("proof_base_map", "ipqpqpq")
     if call is None:
         return (twin.add, twin.sub, twin.mul)[op](a, b)
@@ -176,6 +187,8 @@ def _ext_scale(call: Callable[..., int], a: Ext, s: Base, shape: tuple[int, ...]
 
 def _operand(a: npt.NDArray[np.uint64], shape: tuple[int, ...], one: int = 1) -> tuple[npt.NDArray[np.uint64], int]:
     """Contiguous memory and a stride: 1, or 0 where a single element (of `one` words) meets them all."""
+    if a.shape == shape:
+        return np.ascontiguousarray(a), 1
     if a.size == one:
         return np.ascontiguousarray(a), 0
     return np.ascontiguousarray(np.broadcast_to(a, shape)), 1

@@ -99,8 +99,8 @@ def pack(plan: Layout, tensors: Sequence[npt.NDArray[np.integer]], length: int |
             raise ValueError(f"expected a tensor of shape {shape}, found {tensor.shape}")
     packed = np.zeros(max(length or 0, plan.length), np.uint64)
     for piece in plan.pieces:
-        part = tensors[piece.tensor][piece.slices]
-        packed[piece.offset : piece.offset + (1 << piece.bits)] = field.from_ints(part).reshape(-1)
+        part = packed[piece.offset : piece.offset + (1 << piece.bits)]
+        field.fill_from_ints(part, tensors[piece.tensor][piece.slices])
     return packed
 
 

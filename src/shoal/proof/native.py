@@ -52,7 +52,10 @@ def function(name: str, arguments: str) -> Callable[..., int] | None:
 
 def pointer(array: np.ndarray) -> int:
     """Address of an array's first element. The caller sees to it that the array is contiguous and lives on."""
-    return int(array.ctypes.data)
+    try:
+        return c.addressof(c.c_char.from_buffer(array.data))  # a quarter of the time of the way below
+    except (TypeError, ValueError):  # read-only, or empty
+        return int(array.ctypes.data)
 
 
 @cache

@@ -31,9 +31,9 @@ INLINE fe fe_reduce(u128 x) {
   uint64_t lo = (uint64_t)x, hi = (uint64_t)(x >> 64), h1 = hi >> 32, h0 = hi & FIELD_EPS;
   uint64_t t = lo - h1;
   t -= lo < h1 ? FIELD_EPS : 0;  // then t >= 2^64 - 2^32 before: no second borrow
-  uint64_t m = (h0 << 32) - h0, r = t + m;
+  uint64_t m = (h0 << 32) - h0, r = t + m, less;
   r += r < m ? FIELD_EPS : 0;  // m <= 2^64 - 2^33 + 1, so r < 2^64 - 2^33 + 1 before: no second carry
-  return r >= FIELD_P ? r - FIELD_P : r;
+  return __builtin_add_overflow(r, FIELD_EPS, &less) ? less : r;  // it overflows from p on, and is r - p then
 }
 INLINE fe fe_mul(fe a, fe b) { return fe_reduce((u128)a * b); }
 INLINE fe fe_from_int(int64_t v) {  // p > 2^63, so one addition is enough
@@ -48,7 +48,8 @@ INLINE fx fx_add_base(fx u, fe s) { return (fx){fe_add(u.a, s), u.b}; }
 INLINE fx fx_mul(fx u, fx v) {
   fe bb = fe_mul(u.b, v.b);
   fe a = fe_reduce((u128)u.a * v.a + (u128)bb * FIELD_W);  // < (p - 1)^2 + 7 p < 2^128
-  return (fx){a, fe_add(fe_mul(u.a, v.b), fe_mul(u.b, v.a))};
+  u128 ba = (u128)u.b * v.a, b = (u128)u.a * v.b + ba;
+  return (fx){a, fe_sub(fe_reduce(b), b < ba ? 1ull << 32 : 0)};  // a carry is 2^128 = -2^32 modulo p
 }
 
 // A sum of up to 2^32 products of canonical values, reduced once: lo + 2^128 carries.
