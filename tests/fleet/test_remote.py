@@ -205,8 +205,8 @@ def test_a_peer_that_was_slow_before_is_given_more_time() -> None:
     assert pulse.limit_s == MISSED_TICKS * TICK_S
     pulse.heard(TICK_S / 2)
     assert pulse.limit_s == MISSED_TICKS * TICK_S
-    pulse.heard(1.5)
-    assert pulse.limit_s == MISSED_TICKS * 1.5
+    pulse.heard(0.75)
+    assert pulse.limit_s == MISSED_TICKS * 0.75
     pulse.heard(60.0)
     assert pulse.limit_s == SILENCE_S
 

@@ -23,7 +23,7 @@ MODELS = "fleet.models"
 TICK_S = 0.5
 FIRST_SILENCE_S = 2.0
 """Until the first message: a peer that died a moment ago, and is not known to be dead yet, costs so much."""
-MISSED_TICKS = 4
+MISSED_TICKS = 6
 """An answerer counts as gone after so many ticks, or of its longest pauses so far where these were longer."""
 SILENCE_S = 8.0
 """The most that is waited, whatever the pauses were."""
