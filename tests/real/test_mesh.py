@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -13,6 +14,10 @@ import httpx
 import openai
 import pytest
 from served import Served, assert_idle, environment, served, until
+
+from shoal.mesh.peer_id import PeerId
+from shoal.trust.file import parse_file
+from shoal.trust.inspect import inspect
 
 LOCAL = ("--mesh-host", "127.0.0.1", "--mesh-port", "0", "--no-lan")
 QUESTION = "Once upon a time, in a small village by the sea,"
@@ -62,6 +67,26 @@ def joined(one: Served, home: Path) -> Iterator[Served]:
         yield node
 
 
+def assert_signed_by_both(node: Served, model: str, peer: str, folder: Path) -> None:
+    """The asking node's receipt names the peer that made the answer, and holds the peer's own."""
+    asked = {"model": model, "prompt": "Hi", "max_tokens": 40, "receipt": True}
+    answer = node.post("/v1/completions", asked).json()
+    seen = node.post("/v1/verify", answer["receipt"]).json()["receipts"][0]
+    assert (seen["valid"], seen["problems"]) == (True, [])
+    assert seen["parts"] == [f"choice 0: tokens 0 to {answer['usage']['completion_tokens'] - 1} by {peer}"]
+    (signed,) = parse_file(json.dumps(answer).encode())
+    assert signed.opening is not None
+    (nested,) = signed.opening.nested
+    assert str(PeerId(nested.receipt.node)) == peer
+    assert nested.receipt.model.weights
+    assert nested.opening is not None
+    assert nested.opening.outputs[0].fingerprints
+    (folder / "answer.json").write_text(json.dumps(answer))
+    told = shoal(folder, "receipt", "verify", str(folder / "answer.json"))
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert f"by {peer}, with its own receipt" in told.stdout
+
+
 def test_either_endpoint_serves_both(default_gguf: Path, homes: list[Path]) -> None:
     with served(default_gguf, homes[0], "--share", *LOCAL) as one:
         ticket = ticket_of(one)
@@ -77,6 +102,8 @@ def test_either_endpoint_serves_both(default_gguf: Path, homes: list[Path]) -> N
             assert usage is not None
             assert (usage.model_extra or {})["shoal"]["providers"] == [decision["provider"]]
 
+            assert_signed_by_both(two, one.model, str(decision["provider"]), homes[1])
+
             table = shoal(homes[1], "peers", "--url", two.url)
             assert "connected" in table.stdout
             assert one.model in table.stdout
@@ -86,7 +113,7 @@ def test_either_endpoint_serves_both(default_gguf: Path, homes: list[Path]) -> N
             assert "median" in pinged.stdout
             nobody = shoal(homes[1], "trace", "a" * 52, "--url", two.url)
             assert nobody.returncode == 1
-            assert "no address is known" in nobody.stdout
+            assert "has no address of it" in nobody.stdout
             text = httpx.get(f"{two.url}/metrics").text
             assert f'shoal:mesh_tokens_received_total{{peer="{peer}"}}' in text
 
@@ -99,9 +126,10 @@ def test_a_peer_killed_in_mid_answer_loses_no_word(default_gguf: Path, homes: li
             with served(Path("none"), homes[2], "--ticket", ticket, *LOCAL) as node:
                 until(lambda: len(peers_of(node)) == 2)
                 found, victim = "", None
-                stream = node.client().completions.create(model=one.model, stream=True, **LONG)  # type: ignore[call-overload]
+                wanted = {**LONG, "extra_body": {"receipt": True}}
+                stream = node.client().completions.create(model=one.model, stream=True, **wanted)  # type: ignore[call-overload]
                 for chunk in stream:
-                    found += chunk.choices[0].text
+                    found += "".join(choice.text for choice in chunk.choices)
                     if len(found) > 60 and victim is None:
                         busy = [server for server in (one, two) if server.stats()["num_running"]]
                         victim = busy[0]
@@ -111,6 +139,11 @@ def test_a_peer_killed_in_mid_answer_loses_no_word(default_gguf: Path, homes: li
                 assert len(outcomes) == 2
                 assert outcomes[0].startswith("failed")
                 assert outcomes[1] == "answered"
+                (signed,) = parse_file(json.dumps({"receipt": chunk.receipt}).encode())
+                dead, alive = signed.receipt.parts
+                assert (dead.first, dead.count, dead.receipt) == (0, alive.first, b"")
+                assert alive.receipt
+                assert inspect(signed).problems == ()
 
 
 def test_leaving_a_stream_cancels_at_the_peer(default_gguf: Path, homes: list[Path]) -> None:
