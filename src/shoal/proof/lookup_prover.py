@@ -47,7 +47,7 @@ def row_finder(table: Table) -> RowFinder:
 
 
 def find_rows(finder: RowFinder, keys: Sequence[Base]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
-    """Rows of these keys, and where there is one."""
+    """Rows of these keys, an array (n,) for each column, and where there is one."""
     if finder.first is not None:
         at = field.sub(keys[0], np.array(finder.first, np.uint64))
         rows = np.minimum(at, np.uint64(len(finder.order) - 1)).astype(np.int64)
@@ -68,7 +68,7 @@ def rows_of_lookups(circuit: Circuit, shapes: Shapes, values: Values) -> list[Ro
         rows, found = find_rows(finder, _keys(lookup, shapes, values))
         if not found.all():
             raise InvalidRequest(f"{lookup_fault(circuit, lookup, values)}; the witness is wrong", "witness")
-        result.append(rows.astype(np.min_scalar_type(len(finder.order))))
+        result.append(rows.astype(np.min_scalar_type(len(finder.order))).reshape(lookup.space))
     return result
 
 
@@ -102,7 +102,10 @@ def leaves(
 
 def _keys(lookup: Lookup, shapes: Shapes, values: Values) -> list[Base]:
     keep, box = range(len(lookup.space)), shapes.box(*lookup.space)
-    return [evaluate(key, keep, {}, box, values).data for key in lookup.keys]
+    grids = [evaluate(key, keep, {}, box, values) for key in lookup.keys]
+    return [
+        (grid.data[..., 0] if grid.is_ext else grid.data).reshape(-1) for grid in grids
+    ]  # sums stay in the base field
 
 
 def _mix(columns: Sequence[Base]) -> Base:

@@ -47,7 +47,7 @@ def lookup_fault(circuit: Circuit, lookup: Lookup, values: Values) -> Fault | No
     table = next(table for table in circuit.tables if table.name == lookup.table)
     rows = set(zip(*(_residues(column) for column in table.columns), strict=True))
     for i in _indices(lookup.space):
-        keys = tuple(_value(key, i, values) % P for key in lookup.keys)
+        keys = tuple(value_at(key, i, values) % P for key in lookup.keys)
         if keys not in rows:
             near = tuple(key if key <= P // 2 else key - P for key in keys)
             return Fault(lookup.label, i, f"{near} is not a row of table {lookup.table!r}")
@@ -57,15 +57,16 @@ def lookup_fault(circuit: Circuit, lookup: Lookup, values: Values) -> Fault | No
 def identity_fault(identity: Identity, values: Values) -> Fault | None:
     """The first index at which the products do not sum up to the output."""
     for i in _indices(identity.space):
-        out, total = _value(identity.out, i, values), 0
+        out, total = value_at(identity.out, i, values), 0
         for j in _indices(identity.summed):
-            total += sum(_value(a, i + j, values) * _value(b, i + j, values) for a, b in identity.pairs)
+            total += sum(value_at(a, i + j, values) * value_at(b, i + j, values) for a, b in identity.pairs)
         if (total - out) % P:
             return Fault(identity.label, i, f"the products sum to {total}, the output is {out}")
     return None
 
 
-def _value(expr: Expr, index: tuple[int, ...], values: Values) -> int:
+def value_at(expr: Expr, index: tuple[int, ...], values: Values) -> int:
+    """An expression at one index tuple, in integers."""
     return expr.constant + sum(read.coefficient * _entry(read, index, values) for read in expr.reads)
 
 
