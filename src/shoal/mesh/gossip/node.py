@@ -35,7 +35,7 @@ MAX_AT_ONCE = 64
 MAX_ASKS = 8
 """Probes made for others at once."""
 
-FAREWELL_S = 0.5
+FAREWELL_S = 0.3
 """For goodbyes: a neighbour that does not answer by then finds out by itself."""
 
 MAX_PAGES = 200
