@@ -6,6 +6,7 @@ import asyncio
 import math
 import random
 from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -79,7 +80,13 @@ class Swarm:
 
 
 def run(work: Coroutine[Any, Any, Any]) -> Any:
-    return asyncio.run(asyncio.wait_for(work, 60))
+    """With one thread for files, so that a turn of it means that everything before has been read and written."""
+
+    async def limited() -> Any:
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        return await asyncio.wait_for(work, 60)
+
+    return asyncio.run(limited())
 
 
 # ---- fetching -------------------------------------------------------------------------------------------------

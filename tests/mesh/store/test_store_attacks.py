@@ -6,6 +6,7 @@ import asyncio
 import time
 import tracemalloc
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import cbor2
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from shoal.core.clock import VirtualClock
 from shoal.core.encoding import encode
-from shoal.core.errors import PeerFault
+from shoal.core.errors import Overloaded, PeerFault, Unavailable
 from shoal.crypto.keys import PrivateKey
 from shoal.mesh import parse
 from shoal.mesh.fakes import LocalMesh
@@ -148,3 +149,90 @@ def test_a_forged_entry_ends_the_reading_of_its_bundle() -> None:
         assert store.num_refused == 64
 
     asyncio.run(scene())
+
+
+class Crowd:
+    """Stores of several peers, all of them neighbours."""
+
+    def __init__(self, count: int) -> None:
+        self.clock = VirtualClock(wall=NOW)
+        mesh = LocalMesh(self.clock)
+        self.keys = [PrivateKey(bytes([number]) * 32) for number in range(1, count + 1)]
+        self.peers = [PeerId(key.public) for key in self.keys]
+        self.locals = [mesh.join(peer) for peer in self.peers]
+        self.stores = [
+            Store(Ground(local, local, self.clock, key, lambda peer=peer: [p for p in self.peers if p != peer]), SPACE)
+            for local, key, peer in zip(self.locals, self.keys, self.peers, strict=True)
+        ]
+
+    async def timed(self, work: Any) -> Any:
+        task = asyncio.ensure_future(work)
+        while not task.done():
+            for _ in range(20):
+                await asyncio.sleep(0)
+            await self.clock.advance(0.1)
+        return task.result()
+
+
+def test_one_peer_alone_cannot_hide_the_own_log_after_damage() -> None:
+    """What was written after believing it was a second history, and everybody else took its author for a cheat."""
+
+    async def scene() -> None:
+        crowd = Crowd(4)
+        me, liar, *others = crowd.stores
+        name = own_prefix(crowd.keys[0].public) + "x"
+        await me.write(Put(name, b"1"))
+        for store in others:
+            await crowd.timed(store.synchronise(crowd.peers[0]))
+        me.replica, me.damage = Replica(SPACE), "the disk forgot"
+        await crowd.timed(me.synchronise(crowd.peers[1]))
+        with pytest.raises(Unavailable, match="waits until a peer"):
+            await me.write(Put(name, b"2"))
+        for peer in crowd.peers[2:]:
+            await crowd.timed(me.synchronise(peer))
+        await me.write(Put(name, b"2"))
+        await crowd.timed(others[0].synchronise(crowd.peers[0]))
+        log = others[0].replica.logs[crowd.keys[0].public]
+        assert (log.head, log.fork, liar.replica.logs.get(crowd.keys[0].public)) == (2, None, None)
+
+    asyncio.run(asyncio.wait_for(scene(), 30))
+
+
+def test_one_peer_pushes_so_much_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shoal.mesh.store.store.PUSH_BURST", 1000.0)
+    monkeypatch.setattr("shoal.mesh.store.store.PUSH_RATE", 100.0)
+
+    async def scene() -> None:
+        crowd = Crowd(2)
+        entry = signed(link(1), [Put(own_prefix(KEY.public) + "a", bytes(500))], KEY)
+        body = messages.bundle_bytes(SPACE.id, messages.Bundle((entry,), (), False))
+        push = crowd.locals[0].call
+        await crowd.timed(push(crowd.peers[1], "store.push", body))
+        with pytest.raises(Overloaded, match="more than is taken"):
+            await crowd.timed(push(crowd.peers[1], "store.push", body))
+        await crowd.clock.advance(10.0)
+        await crowd.timed(push(crowd.peers[1], "store.push", body))
+
+    asyncio.run(asyncio.wait_for(scene(), 30))
+
+
+def test_a_peer_that_always_has_more_is_left_for_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An author that signs a new entry for every answer kept a comparison, and the disk, busy for ever."""
+    monkeypatch.setattr("shoal.mesh.store.store.MAX_CALLS", 20)
+
+    async def scene() -> None:
+        crowd = Crowd(1)
+        made: list[Any] = []
+
+        async def more(peer: PeerId, method: str, body: bytes, options: Any) -> memoryview:
+            before = made[-1].hash if made else bytes(32)
+            place = replace(link(len(made) + 1), previous=before)
+            made.append(signed(place, [Put(own_prefix(KEY.public) + "a", bytes(9))], KEY))
+            return memoryview(messages.bundle_bytes(SPACE.id, messages.Bundle((made[-1],), (), True)))
+
+        store = crowd.stores[0]
+        store._ground = replace(store._ground, caller=SimpleNamespace(call=more))  # type: ignore[arg-type]
+        await store._fetch(crowd.peers[0], {KEY.public: 1})
+        assert len(made) == store.replica.logs[KEY.public].head == 20
+
+    asyncio.run(asyncio.wait_for(scene(), 30))

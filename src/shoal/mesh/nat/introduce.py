@@ -20,13 +20,13 @@ from shoal.core.encoding import encode
 from shoal.core.errors import Overloaded, PeerFault, ShoalError, Unreachable
 from shoal.mesh import parse
 from shoal.mesh.address import Address
+from shoal.mesh.bucket import Bucket
 from shoal.mesh.calls import Answering, Caller, CallOptions, Incoming
 from shoal.mesh.carrier import Link, LinkInfo
 from shoal.mesh.nat.classify import version_of
 from shoal.mesh.nat.journal import Journal
 from shoal.mesh.nat.observe import CARRIER
 from shoal.mesh.peer_id import ID_BYTES, PeerId
-from shoal.mesh.relay.bucket import Bucket
 
 INTRODUCE, DIAL = "nat.introduce", "nat.dial"
 MAX_MESSAGE = 1024

@@ -5,7 +5,6 @@ needs nothing else. Two relays or more make a mesh that outlives either; `mesh.q
 
 Files here:
 frames   the wire: untrusted bytes to typed frames and back.
-bucket   a token bucket: how much a client may send.
 core     who gets what: `(state, frame, now) -> actions`, no sockets, no time of its own.
 config   what an operator decides, the limits and the defaults.
 server   a thin shell of WebSockets around the core.

@@ -12,8 +12,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Literal
 
+from shoal.mesh.bucket import Bucket
 from shoal.mesh.relay import frames
-from shoal.mesh.relay.bucket import Bucket
 from shoal.mesh.relay.config import RelayLimits
 
 BURST_S = 2.0

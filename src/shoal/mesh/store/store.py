@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from shoal.core.clock import Clock
-from shoal.core.errors import PeerFault, ShoalError, Unavailable
+from shoal.core.errors import Overloaded, PeerFault, ShoalError, Unavailable
 from shoal.crypto.keys import PrivateKey
+from shoal.mesh.bucket import Bucket
 from shoal.mesh.calls import Answering, Body, Caller, CallOptions, Incoming
 from shoal.mesh.peer_id import PeerId
 from shoal.mesh.store import messages
@@ -36,6 +37,13 @@ MAX_CALLS = 512
 MAX_ASKED = 8192
 """Calls and open ranges of one comparison. Twenty thousand authors that all differ need 4,096 ranges; who splits ranges
 without end has nothing to say."""
+WITNESSES = 3
+"""Peers, where there are so many, that are asked for the own log after damage: one alone could hide it, and what is
+written then would look like cheating."""
+PUSH_RATE, PUSH_BURST = 2e6, 32e6
+MAX_PUSHERS = 4096
+"""Bytes a second that one peer may push, what it may push at once, and how many such peers are kept books of. An author
+may replace a megabyte by the next one for ever, and each is written to the disk."""
 LARGE = 64 * 1024
 """A bundle that is read aside, so that the event loop goes on."""
 CHECKPOINT_SHARE = 0.5
@@ -78,6 +86,8 @@ class Store:
         self._disk = None if ground.path is None else Disk(ground.path)
         self._lock = asyncio.Lock()
         self._reading = asyncio.Lock()
+        self._witnesses = set[PeerId]()
+        self._pushers: dict[PeerId, Bucket] = {}
         self._random = random.Random(options.seed)  # noqa: S311  whom to tell, not a secret
         self._fresh: list[Entry | Fork] = []
         self._wake = asyncio.Event()
@@ -129,7 +139,9 @@ class Store:
             total.refused += news.refused
             total.forks += news.forks
             await self._give(peer, plan.offered)
-        self.damage = ""
+        self._witnesses.add(peer)
+        if len(self._witnesses) >= min(WITNESSES, len(self._ground.neighbours())):
+            self.damage = ""
         return total
 
     async def run(self) -> None:
@@ -205,8 +217,7 @@ class Store:
 
     async def _fetch(self, peer: PeerId, wanted: dict[bytes, int]) -> Received:
         total = Received()
-        is_more = bool(wanted)
-        while is_more:
+        for _ in range(MAX_CALLS if wanted else 0):  # whoever has still more then is asked again at the next comparison
             data = await self._call(peer, "store.entries", messages.wanted_bytes(self._id, wanted))
             bundle = await self._read(data)
             news = await self.take(bundle)
@@ -215,7 +226,8 @@ class Store:
             total.forks += news.forks
             last = {entry.link.author: entry.link.sequence for entry in bundle.entries}
             wanted = {author: max(first, last.get(author, 0) + 1) for author, first in wanted.items()}
-            is_more = bundle.is_more and bool(news.accepted or news.forks)
+            if not bundle.is_more or not (news.accepted or news.forks):
+                break
         return total
 
     async def _give(self, peer: PeerId, offered: dict[bytes, int]) -> None:
@@ -249,6 +261,15 @@ class Store:
         if (fault := next((refusal for refusal in total.refused if refusal.is_fault), None)) is not None:
             raise PeerFault(fault.why)
         return total
+
+    def _pusher(self, peer: PeerId) -> Bucket:
+        now = self._ground.clock.monotonic()
+        if peer not in self._pushers and len(self._pushers) >= MAX_PUSHERS:
+            rested_s = PUSH_BURST / PUSH_RATE
+            self._pushers = {known: item for known, item in self._pushers.items() if now - item.since < rested_s}
+            if len(self._pushers) >= MAX_PUSHERS:
+                raise Overloaded("too many peers push here at once")
+        return self._pushers.setdefault(peer, Bucket(PUSH_RATE, PUSH_BURST, now))
 
     async def _read(self, data: memoryview) -> Bundle:
         if len(data) <= LARGE:
@@ -289,5 +310,7 @@ class Store:
         return messages.bundle_bytes(self._id, self._bundle(messages.parse_wanted(body, self._id)))
 
     async def _on_push(self, incoming: Incoming, body: memoryview) -> Body:
+        if not self._pusher(incoming.peer).take(len(body), self._ground.clock.monotonic()):
+            raise Overloaded("you push more than is taken from one peer", 1 + len(body) / PUSH_RATE)
         await self.take(await self._read(body))
         return b""
