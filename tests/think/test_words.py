@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from shoal.core.errors import InvalidRequest
 from shoal.think.baselines import majority, most_likely, ranked, weighted_vote
-from shoal.think.naming import Named, is_swarm, members
+from shoal.think.naming import Named, confidence, is_swarm, members
 from shoal.think.normalise import key, normalise
 from shoal.think.quoting import MOST_CHARS, fence, pair_prompt, quoted, verdict
 from shoal.think.votes import Vote
@@ -92,6 +92,11 @@ def test_a_swarms_name_says_who_takes_part() -> None:
     assert Named("a", 0.2).label(3) == "a@0.2#3"
     assert is_swarm("swarm:a")
     assert not is_swarm("a")
+    assert members("cascade:a,b@0.1;-0.4") == (Named("a"), Named("b", 0.1))
+    assert confidence("cascade:a,b;-0.4", -1.0) == -0.4
+    assert confidence("cascade:a,b", -1.0) == -1.0
+    with pytest.raises(InvalidRequest, match="expected a confidence"):
+        confidence("cascade:a;2", -1.0)
 
 
 @pytest.mark.parametrize("name", ["", "a,,b", "a@x", "a@3", "a*0", "a*33", "@1"])

@@ -13,8 +13,9 @@ from shoal.core.service import ModelCard, Service
 from shoal.engine.engine import Engine
 from shoal.engine.language import Language
 from shoal.think.answers import Member
+from shoal.think.cascade import DEFAULT_CONFIDENCE, Memory, cascade
 from shoal.think.judging import Judge, Score, scoring_judge, writing_judge
-from shoal.think.naming import Named, is_swarm, members
+from shoal.think.naming import Named, confidence, is_cascade, is_swarm, members
 from shoal.think.swarm import Rules, swarm
 
 JUDGES_LAST = 1
@@ -32,13 +33,15 @@ class Here:
 
 def with_swarms(service: Service, here: Here | None, rules: Rules | None = None) -> Service:
     """`service`, which also serves models named `swarm:...` made of those it has."""
-    inner = service.generate
+    inner, memory = service.generate, Memory()
 
     async def generate(request: Request) -> AsyncIterator[Chunk]:
-        if not is_swarm(request.model):
-            answers = inner(request)
-        else:
+        if is_swarm(request.model):
             answers = _swarm(service, here, inner, rules or Rules())(request)
+        elif is_cascade(request.model):
+            answers = _cascade(service, here, inner, memory)(request)
+        else:
+            answers = inner(request)
         async with closing(answers) as chunks:
             async for chunk in chunks:
                 yield chunk
@@ -47,8 +50,10 @@ def with_swarms(service: Service, here: Here | None, rules: Rules | None = None)
 
 
 def _card(service: Service, name: str) -> ModelCard | None:
-    """The card of a swarm: what all of its members can do. ModelNotFound, InvalidRequest."""
-    if not is_swarm(name):
+    """The card of a swarm or cascade: what all of its members can do. ModelNotFound, InvalidRequest."""
+    if is_cascade(name):
+        confidence(name, DEFAULT_CONFIDENCE)
+    elif not is_swarm(name):
         return None
     cards = [_find(service, member.model) for member in members(name)]
     known = [card.context_length for card in cards if card.context_length is not None]
@@ -69,6 +74,18 @@ def _swarm(service: Service, here: Here | None, inner: Generate, rules: Rules) -
         named = members(request.model)
         asked = [_member(service, here, inner, member, number) for number, member in enumerate(named)]
         async with closing(swarm(asked, rules)(replace(request, receipt=False))) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    return generate
+
+
+def _cascade(service: Service, here: Here | None, inner: Generate, memory: Memory) -> Generate:
+    async def generate(request: Request) -> AsyncIterator[Chunk]:
+        named = members(request.model)
+        asked = [_member(service, here, inner, member, number) for number, member in enumerate(named)]
+        whole = cascade(asked, confidence(request.model, DEFAULT_CONFIDENCE), memory)
+        async with closing(whole(replace(request, receipt=False))) as chunks:
             async for chunk in chunks:
                 yield chunk
 

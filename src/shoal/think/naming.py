@@ -1,20 +1,23 @@
 """`swarm:NAME[,NAME...]` as a model: who takes part, each with its own temperature, as often as it says.
 
     swarm:smollm2-135m@0.2,smollm2-135m@1.0,tutor*3
+    cascade:smollm2-135m,larger;-0.4
 
 `@T` is the member's temperature (else the request's), `*N` makes it N members with seeds of their own. A name that
-itself holds one of , @ * is written with %2C, %40, %2A.
+itself holds one of , @ * ; is written with %2C, %40, %2A, %3B. A cascade asks one after the other; behind `;` the
+confidence, in nats per token, that ends it.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass
 from urllib.parse import unquote
 
 from shoal.core.errors import InvalidRequest
 
-PREFIX = "swarm:"
+SWARM, CASCADE = "swarm:", "cascade:"
 MOST_MEMBERS = 32
 _MEMBER = re.compile(r"(?P<name>[^@*]+)(?:@(?P<temperature>[0-9]*\.?[0-9]+))?(?:\*(?P<count>[0-9]{1,3}))?")
 
@@ -32,17 +35,33 @@ class Named:
 
 
 def is_swarm(model: str) -> bool:
-    return model.startswith(PREFIX)
+    return model.startswith(SWARM)
+
+
+def is_cascade(model: str) -> bool:
+    return model.startswith(CASCADE)
+
+
+def confidence(model: str, default: float) -> float:
+    """What a cascade's name says behind `;`. InvalidRequest for anything but a number of 0 or less."""
+    _, mark, text = model.partition(";")
+    try:
+        value = float(text) if mark else default
+    except ValueError:
+        value = math.nan
+    if not value <= 0.0:
+        raise InvalidRequest(f"model: expected a confidence of 0 or less behind ;, found {text[:32]!r}", "model")
+    return value
 
 
 def members(model: str) -> tuple[Named, ...]:
     """The members that `model` names, in order. InvalidRequest saying which part is not one."""
     found: list[Named] = []
-    for part in model.removeprefix(PREFIX).split(","):
+    for part in model.partition(":")[2].partition(";")[0].split(","):
         match = _MEMBER.fullmatch(part.strip())
         if match is None:
             raise InvalidRequest(
-                f"model: expected swarm:NAME[@TEMPERATURE][*COUNT],..., found {part.strip()[:64]!r} in it", "model"
+                f"model: expected NAME[@TEMPERATURE][*COUNT],... behind the colon, found {part.strip()[:64]!r}", "model"
             )
         temperature = None if match["temperature"] is None else float(match["temperature"])
         if temperature is not None and temperature > 2.0:
