@@ -37,15 +37,27 @@ def peers_table(view: View) -> Table:
 
 
 def peers_why(view: View) -> Iterator[str]:
-    """Addresses, the NAT, and for each peer that is not connected the reason."""
+    """Addresses, the NAT, files on their way, and for each peer that is not connected the reason."""
     if view["nat"]:
         yield f"NAT: {view['nat']}"
     if view["addresses"]:
         yield "reachable at: " + ", ".join(dict.fromkeys((*view["addresses"], *view["relays"])))
+    for item in view.get("transfers", ()):
+        if not item["outcome"]:
+            yield plain(_transfer(item))
     for peer in view["peers"]:
         if peer["failure"] and peer["state"] != "connected":
             yield plain(f"{peer['id'][:10]}: {peer['failure']}")
             yield from (plain(f"  {step}") for step in peer["steps"])
+
+
+def _transfer(item: View) -> str:
+    what, way = ("fetching", "from") if item["direction"] == "down" else ("giving", "to")
+    if not item["size_bytes"]:
+        return f"{what} {item['name']}: looking for it"
+    peers = f"{item['num_peers']} {'peer' if item['num_peers'] == 1 else 'peers'}"
+    done = f"{size(item['done_bytes'])} of {size(item['size_bytes'])}"
+    return f"{what} {item['name']}: {done}, {size(item['rate_bps'])}/s, {way} {peers}"
 
 
 def path_text(peer: View) -> str:

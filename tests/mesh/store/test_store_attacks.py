@@ -160,10 +160,11 @@ class Crowd:
         self.keys = [PrivateKey(bytes([number]) * 32) for number in range(1, count + 1)]
         self.peers = [PeerId(key.public) for key in self.keys]
         self.locals = [mesh.join(peer) for peer in self.peers]
-        self.stores = [
-            Store(Ground(local, local, self.clock, key, lambda peer=peer: [p for p in self.peers if p != peer]), SPACE)
-            for local, key, peer in zip(self.locals, self.keys, self.peers, strict=True)
-        ]
+        self.stores = [self._store(number) for number in range(count)]
+
+    def _store(self, number: int) -> Store:
+        local, others = self.locals[number], [peer for peer in self.peers if peer != self.peers[number]]
+        return Store(Ground(local, local, self.clock, self.keys[number], lambda: others), SPACE)
 
     async def timed(self, work: Any) -> Any:
         task = asyncio.ensure_future(work)
@@ -231,7 +232,7 @@ def test_a_peer_that_always_has_more_is_left_for_the_next_time(monkeypatch: pyte
             return memoryview(messages.bundle_bytes(SPACE.id, messages.Bundle((made[-1],), (), True)))
 
         store = crowd.stores[0]
-        store._ground = replace(store._ground, caller=SimpleNamespace(call=more))  # type: ignore[arg-type]
+        store._ground = replace(store._ground, caller=SimpleNamespace(call=more))
         await store._fetch(crowd.peers[0], {KEY.public: 1})
         assert len(made) == store.replica.logs[KEY.public].head == 20
 
