@@ -10,11 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import openai
 import pytest
 from pydantic import BaseModel, Field
 from served import Served, assert_idle, served
+
+from shoal.trust.chain import check_chain
+from shoal.trust.file import from_json
+from shoal.trust.inspect import inspect
 
 pytestmark = pytest.mark.real
 
@@ -433,6 +438,35 @@ def test_unicode_comes_out_whole_in_every_chunk(client: openai.OpenAI, server: S
     texts = [chunk.choices[0].delta.content or "" for chunk in stream if chunk.choices]
     assert "".join(texts) == wanted
     assert not any("\N{REPLACEMENT CHARACTER}" in text for text in texts)
+
+
+def test_an_answer_comes_with_its_receipt(client: openai.OpenAI, server: Served) -> None:
+    """Streamed and whole, by the official client; equal answers have equal fingerprints and unequal commitments."""
+    wanted: Any = {"max_tokens": 40, "temperature": 0.8, "seed": 11, "extra_body": {"receipt": True}}
+    ask: Any = client.chat.completions.create
+    whole = ask(model=server.model, messages=FRANCE, **wanted)
+    *_, last = ask(model=server.model, messages=FRANCE, stream=True, **wanted)
+    first, second = from_json(whole.receipt), from_json(last.receipt)
+    for signed in (first, second):
+        assert inspect(signed).problems == ()
+        assert len(signed.receipt.model.weights) == 32
+        assert signed.receipt.sampling.seed == 11
+        assert signed.receipt.outputs[0].num_tokens == whole.usage.completion_tokens
+    assert first.opening is not None
+    assert second.opening is not None
+    assert first.opening.outputs == second.opening.outputs  # the second from a warm cache, its tokens maybe drafted
+    assert first.opening.outputs[0].text == whole.choices[0].message.content
+    assert list(first.opening.prompt) == tokens_of_chat(server)
+    assert first.receipt.outputs[0].tokens != second.receipt.outputs[0].tokens
+    assert check_chain([first.receipt, second.receipt]) == []
+    shown = httpx.get(f"{server.url}/v1/receipts/{whole.id}").json()
+    assert (shown["valid"], shown["receipt"]) == (True, whole.receipt["receipt"])
+
+
+def tokens_of_chat(server: Served) -> list[int]:
+    body = {"model": server.model, "messages": FRANCE}
+    found: list[int] = server.post("/v1/tokenize", body).raise_for_status().json()["tokens"]
+    return found
 
 
 def test_nothing_is_left_behind(server: Served) -> None:

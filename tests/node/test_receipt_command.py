@@ -1,0 +1,158 @@
+"""`shoal receipt`: valid is 0, invalid is 1, unreadable is 2, and the words say which."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from receipt_makers import REQUEST, answer, engine, sealer, signed_by
+
+from shoal.core.fakes import ScriptedGenerate, words
+from shoal.core.receipt import ModelIdentity, Signed
+from shoal.fleet.provider import Provider
+from shoal.mesh.peer_id import PeerId
+from shoal.node.cli import main
+from shoal.node.model_identity import ModelIdentities
+from shoal.node.receipts import Signing
+from shoal.trust.file import to_json
+from shoal.trust.receipt import write_receipt
+
+
+@pytest.fixture(autouse=True)
+def own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "none"))
+    monkeypatch.setenv("SHOAL_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> list[Signed]:
+    own = sealer(tmp_path / "shelf")
+    return [signed_by(own, replace(REQUEST, request_id=f"r-{number}")) for number in range(3)]
+
+
+def write(folder: Path, name: str, value: object) -> str:
+    path = folder / name
+    path.write_bytes(value if isinstance(value, bytes) else json.dumps(value).encode())
+    return str(path)
+
+
+def test_valid_ones_in_a_row(made: list[Signed], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    files = [write(tmp_path, f"{number}.json", to_json(signed)) for number, signed in enumerate(made)]
+    assert main(["receipt", "verify", "--chain", *files]) == 0
+    told = capsys.readouterr().out
+    assert told.count("valid (r-") == 3
+    assert "3 receipts follow each other" in told
+    assert main(["receipt", "verify", "--chain", files[0], files[2]]) == 1
+    assert "gap: number 2 is missing" in capsys.readouterr().out
+    assert main(["receipt", "verify", "--json", *files]) == 0
+    assert json.loads(capsys.readouterr().out)["valid"]
+
+
+def test_an_answer_whose_text_was_changed_in_the_file(
+    made: list[Signed], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    signed = made[0]
+    assert signed.opening is not None
+    text = signed.opening.outputs[0].text
+    for shown, code in ((text, 0), (text + ".", 1)):
+        chat = {"choices": [{"message": {"content": shown}}], "receipt": to_json(signed)}
+        assert main(["receipt", "verify", write(tmp_path, "chat.json", chat)]) == code
+        plain = {"choices": [{"text": shown}], "receipt": to_json(signed)}
+        assert main(["receipt", "verify", write(tmp_path, "plain.json", plain)]) == code
+        part = {"type": "message", "content": [{"text": shown}]}
+        response = {"output": [part], "receipt": to_json(signed)}
+        assert main(["receipt", "verify", write(tmp_path, "response.json", response)]) == code
+    assert "text of the answer in this file is not the one that was signed" in capsys.readouterr().out
+
+
+def test_a_changed_receipt_is_invalid(made: list[Signed], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    data = write_receipt(replace(made[0].receipt, created=1))
+    assert main(["receipt", "verify", write(tmp_path, "changed", data)]) == 1
+    assert "INVALID" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\n",
+        b"hello",
+        b"{",
+        b"{}",
+        b"[]",
+        b'{"receipt": 1}',
+        b'{"receipt": "!"}',
+        b'{"receipt": "AAAA"}',
+        b"\xa1\x61",
+        b"[" * 9999,
+    ],
+)
+def test_unreadable_files(tmp_path: Path, data: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write(tmp_path, "bad", data)
+    for command in ("verify", "show"):
+        assert main(["receipt", command, path]) == 2
+    assert "expected" in capsys.readouterr().err
+    assert main(["receipt", "verify", str(tmp_path)]) == 2
+    assert main(["receipt", "verify", str(tmp_path / "nothing")]) == 2
+
+
+def test_show_and_list_in_words(
+    made: list[Signed], own_home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path, "r.json", to_json(made[1]))
+    assert main(["receipt", "show", path]) == 0
+    told = capsys.readouterr().out
+    assert str(PeerId(made[1].receipt.node)) in told
+    assert "70 tokens, ended by stop, fingerprints of 70 of them" in told
+    assert "a secret" not in told
+    assert main(["receipt", "show", "--json", path]) == 0
+    assert json.loads(capsys.readouterr().out)["receipt"]["sequence"] == 2
+    assert main(["receipt", "list"]) == 0
+    assert "signed nothing yet" in capsys.readouterr().out
+    signed_by(sealer(own_home / "receipts"))
+    assert main(["receipt", "list"]) == 0
+    assert "chatcmpl-1" in capsys.readouterr().out
+
+
+def test_verifying_needs_no_torch_and_no_numpy(made: list[Signed], tmp_path: Path) -> None:
+    path = write(tmp_path, "r.json", to_json(made[0]))
+    code = (
+        "import sys\nfrom shoal.node.cli import main\n"
+        f"assert main(['receipt', 'verify', {path!r}]) == 0\n"
+        "assert not {'torch', 'numpy', 'httpx', 'starlette'} & set(sys.modules), sorted(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_upstreams_are_not_asked_for_receipts_and_peers_are_looked_at(tmp_path: Path) -> None:
+    signing, told = Signing(sealer(tmp_path)), list[str]()
+    script = ScriptedGenerate(words("x"))
+    upstream = signing.provider(Provider("upstream:a", "upstream", script, ()), lambda name, reason: None)
+    answer(upstream.generate, REQUEST)
+    assert [request.receipt for request in script.seen] == [False]
+    lying = sealer(tmp_path / "peer").sealed(engine)  # signs with a key that is not this peer's
+    name = str(PeerId(bytes(32)))
+    peer = signing.provider(Provider(name, "peer", lying, ()), lambda name, reason: told.append(reason))
+    assert answer(peer.generate, REQUEST)[-1].receipt is None
+    assert told == ["its receipt does not hold: it is signed by another than the peer that answered"]
+    assert signing.stats().refused_total == 1
+
+
+def test_the_weights_are_hashed_once_and_adapters_when_they_are_loaded(tmp_path: Path) -> None:
+    weights, folder = tmp_path / "w.gguf", tmp_path / "lora"
+    weights.write_bytes(b"weights")
+    folder.mkdir()
+    (folder / "adapter_model.safetensors").write_bytes(b"adapter")
+    identities = ModelIdentities(weights, ModelIdentity("m"))
+    identities.note_adapter("pirate", str(folder))
+    first = identities.of(REQUEST)
+    weights.unlink()
+    assert identities.of(REQUEST) == first
+    assert len(first.weights) == 32
+    assert (first.adapter, len(identities.of(replace(REQUEST, adapter="pirate")).adapter)) == (b"", 32)
