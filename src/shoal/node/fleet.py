@@ -119,7 +119,7 @@ class Fleet:
         if view is None or not view.peers:
             return "this node has no model, and knows nobody else to ask yet; with a ticket, is the node it names up?"
         linked = sum(peer.state == "connected" for peer in view.peers)
-        known = f"{len(view.peers)} peers are known, {linked} connected"
+        known = f"{linked} of {len(view.peers)} known peers connected"
         return f"this node has no model, and nobody it can reach serves one now ({known}): `shoal peers` says why"
 
     async def _tokenize(self, model: str, text: str | tuple[Message, ...], add_special: bool) -> list[int]:
