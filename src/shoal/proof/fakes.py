@@ -201,7 +201,7 @@ def rounds_apart(seed: int = 0) -> Example:
     x, y = random.integers(-5, 6, (5, 9)), random.integers(-5, 6, (2,))
     circuit = Circuit(
         (Source("x", x.shape, "public"), Source("y", y.shape, "public"), Source("s", (4,), "witness")),
-        (Table("any", (np.arange(-4000, 4000),)),),
+        (Table("any", (np.arange(-1200, 1200),)),),
         (Lookup("in range", (4,), "any", (read("s", 0),)),),
         (
             Identity("squares", (), (5, 9), ((read("x", 0, 1), read("x", 0, 1)),), _entry("s", 0)),
