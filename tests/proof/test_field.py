@@ -71,6 +71,14 @@ def test_one_element_meets_many(backend: str) -> None:
     assert int(grid[4, 9]) == int(many[49]) * int(many[9]) % P
 
 
+@pytest.mark.parametrize(("n", "m"), [(1, 1), (3, 5), (17, 8), (0, 3), (200, 300)])
+def test_outer_products(backend: str, n: int, m: int) -> None:
+    u, v = array(numbers(2 * n, 5)).reshape(n, 2), array(numbers(2 * m, 6)).reshape(m, 2)
+    grid = field.ext_outer(u, v).reshape(n, m, 2)
+    assert (grid == field.ext_mul(u[:, None], v[None])).all()
+    assert n == 0 or field.element(grid[-1, -1]) == scalars.mul(field.element(u[-1]), field.element(v[-1]))
+
+
 @pytest.mark.parametrize("dtype", [np.int8, np.int16, np.int32, np.int64])
 def test_integers_come_back(backend: str, dtype: type[np.signedinteger]) -> None:
     info = np.iinfo(dtype)

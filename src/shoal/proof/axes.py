@@ -83,9 +83,7 @@ def outer(vectors: Sequence[Ext]) -> Ext:
     """Products of one entry of each: (product of lengths, 2), the last vector's index moving fastest."""
     result = field.ext([ONE])
     for vector in vectors:
-        result = (
-            field.ext_mul(result[:, None], vector[None]).reshape(-1, 2) if len(result) > 1 else _scaled(result, vector)
-        )
+        result = field.ext_outer(result, vector) if len(result) > 1 else _scaled(result, vector)
     return result
 
 

@@ -123,6 +123,16 @@ def ext_scale(a: Ext, s: Base) -> Ext:
     return _ext_scale(call, a, s, shape)
 
 
+def ext_outer(a: Ext, b: Ext) -> Ext:
+    """Every product of an entry of each: (n, 2) and (m, 2) -> (n * m, 2), b's index moving fastest."""
+    call = native.function("proof_ext_outer", "pqpqp")
+    if call is None:
+        return twin.ext_mul(a[:, None], b[None]).reshape(-1, 2)
+    a, b, out = np.ascontiguousarray(a), np.ascontiguousarray(b), np.empty((len(a) * len(b), 2), np.uint64)
+    call(native.pointer(a), len(a), native.pointer(b), len(b), native.pointer(out))
+    return out
+
+
 def dot_base(a: Base, b: Ext) -> Element:
     """sum of a[i] b[i]; a (n,), b (n, 2)."""
     call = native.function("proof_dot_base_ext", "ppqp")

@@ -77,8 +77,12 @@ class Parameters:
 
     @property
     def conjectured_bits(self) -> float:
-        """`missed_bits` if queries were as good as Reed-Solomon codes are conjectured to allow: rate^queries."""
-        return float(self.queries * self.rate_bits)
+        """`missed_bits` if a query were good up to Johnson's bound, a miss having probability sqrt(rate).
+
+        Proven there too, but with an error of ((columns + 1)^2 / (2 eta)^7) / |F| that leaves about 70 bits in this
+        field. The stronger conjecture, rate per query, is not used: it has been refuted in general.
+        """
+        return self.queries * self.rate_bits / 2
 
     @property
     def opening_bytes(self) -> int:

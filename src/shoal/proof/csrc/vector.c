@@ -56,6 +56,19 @@ void proof_ext_mul(int is_base, const fx *a, int64_t sa, const void *b, int64_t 
   parallel_for(is_base ? scale_range : ext_range, &(ext_map){a, b, out, sa, sb}, n, GRAIN / 2);
 }
 
+// out[i, j] = a[i] * b[j]
+typedef struct { const fx *a, *b; fx *out; int64_t inner; } ext_outer_map;
+static void ext_outer_range(void *p, int64_t begin, int64_t end) {
+  ext_outer_map *m = p;
+  for (int64_t i = begin; i < end; i++) {
+    ext_map row = {m->b, &m->a[i], m->out + i * m->inner, 1, 0};
+    ext_range(&row, 0, m->inner);
+  }
+}
+void proof_ext_outer(const fx *a, int64_t n, const fx *b, int64_t inner, fx *out) {
+  parallel_for(ext_outer_range, &(ext_outer_map){a, b, out, inner}, n, GRAIN / 2 / (inner + 1) + 1);
+}
+
 // integers of 1, 2, 4 or 8 bytes -> canonical elements.
 typedef struct { const void *in; fe *out; int size; } from_ints;
 static void from_range(void *p, int64_t begin, int64_t end) {
