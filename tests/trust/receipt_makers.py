@@ -35,7 +35,7 @@ async def engine(request: Request) -> AsyncIterator[Chunk]:
         tokens = tuple(token + index for token in TOKENS)
         for token in tokens[len(given) : -1]:
             yield Chunk(index, f"w{token} ", (token,))
-        marks = tuple(bytes([at]) * 9 * min(32, len(tokens) - at) for at in range(len(given), len(tokens), 32))
+        marks = tuple(bytes([at % 256]) * 9 * min(32, len(tokens) - at) for at in range(len(given), len(tokens), 32))
         evidence = Evidence(PROMPT, tokens, len(given), 3, marks) if request.receipt else None
         usage = Usage(len(PROMPT), len(tokens) * request.n) if index == first + request.n - 1 else None
         calls = (ToolCallDelta(0, "c", "f", "{}"),) if request.tools else ()

@@ -85,11 +85,10 @@ class Sealer:
         async with closing(generate(request)) as chunks:
             async for chunk in chunks:
                 gathered.add(chunk)
-                bare = replace(chunk, receipt=None, opening=None, evidence=None, provider="")
                 if chunk.usage is None:
-                    yield bare
+                    yield _bare(chunk)
                 else:
-                    yield await self._with_receipt(bare, chunk.usage, asked, request, gathered, is_kept)
+                    yield await self._with_receipt(_bare(chunk), chunk.usage, asked, request, gathered, is_kept)
 
     async def _with_receipt(
         self, chunk: Chunk, usage: Usage, asked: Request, request: Request, gathered: Gathered, is_kept: bool
@@ -137,6 +136,13 @@ def draft(request: Request, gathered: Gathered, usage: Usage, salt: bytes) -> tu
     )
     nested = tuple(signed for _, signed in gathered.nested)
     return receipt, Opening(salt, essence(request), prompt, tuple(outputs.values()), nested)
+
+
+def _bare(chunk: Chunk) -> Chunk:
+    """Without what is only for receipts."""
+    if chunk.provider or chunk.evidence is not None or chunk.receipt is not None:
+        return replace(chunk, receipt=None, opening=None, evidence=None, provider="")
+    return chunk
 
 
 def _with_seed(request: Request) -> Request:
