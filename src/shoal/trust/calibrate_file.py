@@ -38,8 +38,10 @@ def parse_limits(data: bytes, name: str) -> tuple[Limits, ...]:
     """BadConfig, with `name`, for anything but what `format_limits` writes."""
     try:
         listed = json.loads(data)
+        if not isinstance(listed, list):
+            raise TypeError(f"a list, found {type(listed).__name__}")
         found = tuple(parse(Limits, _with_numbers(item)) for item in listed)
-    except (ValueError, TypeError, AttributeError, RecursionError, RemoteError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, RemoteError) as error:
         raise BadConfig(name, f"expected limits of checks as JSON: {error}") from error
     for limits in found:
         for tails in limits.tails.values():
