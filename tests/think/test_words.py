@@ -19,7 +19,7 @@ from shoal.think.votes import Vote
     [
         ("The answer is 42.", "42"), ("answer: 1,000", "1000"), ("#### 3/6", "0.5"), ("so \\boxed{50%}", "1/2"),
         ("First 3, then 4.\nAnswer: Paris!", "paris"), ("It is $5", "5"), ("  A  b ", "a b"), ("x\n\n−", "−"),
-        ("<answer>7</answer>", "7"),
+        ("<answer>7</answer>", "7"), ("The GCD of 15 and 3 is 3.", "3"), ("1 + 5 = 6", "6"),
     ],
 )  # fmt: skip
 def test_equal_answers_count_as_one(one: str, other: str) -> None:

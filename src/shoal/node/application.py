@@ -15,6 +15,7 @@ from shoal.node.commands import (
     config,
     doctor,
     draft,
+    ipw,
     join,
     models,
     peers,
@@ -68,6 +69,7 @@ for command in (
     tune.tune,
     doctor.doctor,
     water.water,
+    ipw.ipw,
     config.config,
 ):
     app.command()(command)

@@ -10,6 +10,7 @@ _MARKED = re.compile(
     r"(?:####|\\boxed\{|<answer>|\banswer(?:\s+is\b|\s*[:=])\s*:?)\s*(?P<answer>[^\n{}<]+)", re.IGNORECASE
 )
 _NUMBER = re.compile(r"[-+]?\$?[0-9][0-9,]*(?:\.[0-9]+)?(?:/[0-9]+)?%?")
+_RESULT = re.compile(r"=|\bis\b", re.IGNORECASE)
 _EDGES = " \t\n\r.,;:!?\"'`*_()[]{}$"
 
 
@@ -33,10 +34,14 @@ def normalise(text: str) -> str:
 
 
 def key(text: str) -> str:
-    """What votes are counted by: the normalised final answer; of a sentence with exactly one number, that number."""
+    """What votes are counted by: the final answer normalised; where it, or what follows its last "=" or "is", holds
+    exactly one number, that number."""
     final = final_answer(text)
-    numbers = _NUMBER.findall(final)
-    return normalise(numbers[0]) if len(numbers) == 1 else normalise(final)
+    for part in (final, _RESULT.split(final)[-1]):
+        numbers = _NUMBER.findall(part)
+        if len(numbers) == 1:
+            return normalise(numbers[0])
+    return normalise(final)
 
 
 def _number(text: str) -> Fraction | None:
