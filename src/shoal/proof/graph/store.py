@@ -53,9 +53,8 @@ def save(graph: Graph, folder: Path) -> None:
     """Writes `graph.json` and `arrays.npz` into the folder, which is made if need be."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "graph.json").write_text(to_json(graph))
-    np.savez(
-        folder / "arrays.npz", **{f"a{place}": graph.arrays[name] for place, name in enumerate(sorted(graph.arrays))}
-    )
+    numbered: dict[str, Any] = {f"a{place}": graph.arrays[name] for place, name in enumerate(sorted(graph.arrays))}
+    np.savez(folder / "arrays.npz", **numbered)
 
 
 def load(folder: Path) -> Graph:

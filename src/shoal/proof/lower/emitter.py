@@ -32,18 +32,20 @@ Fill = Callable[[Known], Ints]
 
 @dataclass(frozen=True, slots=True)
 class Ranged:
-    """An integer held to a range by lookups: base + the sum of weight * source over its limbs, all of one shape."""
+    """An integer held to a range by lookups: the sum of weight * source over its limbs, all of one shape.
+
+    No constant is added, so that it is zero where its sources are read outside of their axes.
+    """
 
     limbs: tuple[tuple[str, int], ...]
-    base: int
     highest: int
     """No limb exceeds it (limbs are not negative where the range begins at zero)."""
 
     def expr(self, factors: Factors) -> Expr:
-        return Expr(tuple(read_source(name, factors, weight) for name, weight in self.limbs), self.base)
+        return Expr(tuple(read_source(name, factors, weight) for name, weight in self.limbs))
 
     def value(self, known: Known) -> Ints:
-        return total([known.columns[name] * np.int64(weight) for name, weight in self.limbs]) + np.int64(self.base)
+        return total([known.columns[name] * np.int64(weight) for name, weight in self.limbs])
 
 
 class Emitter:
@@ -102,7 +104,8 @@ class Emitter:
 
     def ranged(self, name: str, shape: Shape, low: int, high: int, fill: Fill) -> Ranged:
         """Columns for an integer that lookups hold to a range which includes low .. high."""
-        return self._cut(name, shape, Demand(max((high - low).bit_length(), 1), False), low, fill)
+        bits, start = _steps(low, high)
+        return self._cut(name, shape, Demand(bits, False), start, fill)
 
     def exact(self, name: str, shape: Shape, bits: int, fill: Fill) -> Ranged:
         """Columns for an integer that lookups hold to 0 .. 2^bits - 1, no more."""
@@ -112,19 +115,14 @@ class Emitter:
         self.demands[demand] += int(np.prod(shape))
         widths = self._plan.get(demand) or candidates(demand)[0]
         shifts = [sum(widths[:place]) for place in range(len(widths))]
-        # The lowest limbs are digits; the highest one carries the sign, unless `low` falls between its steps.
-        base = 0 if low % (1 << shifts[-1]) == 0 else low
+        # The lower limbs are digits, the highest carries the sign: `low` is a multiple of its steps.
         limbs = []
         for place, (width, shift) in enumerate(zip(widths, shifts, strict=True)):
             last = place == len(widths) - 1
-            limb = self.column(
-                name if len(widths) == 1 else f"{name}.{place}", shape, _digit(fill, base, shift, width, last)
-            )
-            self._hold(limb, shape, width, (low - base) >> shift if last else 0)
+            limb = self.column(name if len(widths) == 1 else f"{name}.{place}", shape, _digit(fill, shift, width, last))
+            self._hold(limb, shape, width, low >> shift if last else 0)
             limbs.append((limb, 1 << shift))
-        return Ranged(
-            tuple(limbs), base, max((1 << width) - 1 for width in widths) + max((low - base) >> shifts[-1], 0)
-        )
+        return Ranged(tuple(limbs), max((1 << width) - 1 for width in widths) + max(low >> shifts[-1], 0))
 
     def _hold(self, source: str, shape: Shape, width: int, low: int) -> None:
         key = Expr((Read(source, identity(len(shape))),), -low)
@@ -174,11 +172,19 @@ def range_table(width: int) -> Table:
     return Table(f"range{width}", (np.arange(1 << width, dtype=np.int64),))
 
 
-def _digit(fill: Fill, base: int, shift: int, width: int, last: bool) -> Fill:
+def _steps(low: int, high: int) -> tuple[int, int]:
+    """(bits, start): start .. start + 2^bits - 1 includes low .. high, and start is a multiple of 2^(bits - 1)."""
+    bits = max((high - low).bit_length(), 1)
+    while high - (start := low >> (bits - 1) << (bits - 1)) >= 1 << bits:
+        bits += 1
+    return bits, start
+
+
+def _digit(fill: Fill, shift: int, width: int, last: bool) -> Fill:
     mask = (1 << width) - 1
 
     def digit(known: Known) -> Ints:
-        shifted = (fill(known) - base) >> shift
+        shifted = fill(known) >> shift
         return shifted if last else shifted & mask
 
     return digit

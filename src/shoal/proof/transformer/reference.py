@@ -41,7 +41,8 @@ class Reference:
 
     def _gain(self, name: str) -> Doubles:
         """A norm's weight, for entries of unit vectors."""
-        return self._weight(name) * np.sqrt(self.config.hidden)
+        gain: Doubles = self._weight(name) * np.sqrt(self.config.hidden)
+        return gain
 
     def _unit(self, x: Doubles) -> Doubles:
         """x / sqrt(sum of squares + n epsilon)."""

@@ -6,7 +6,8 @@ import numpy as np
 
 from shoal.proof.circuit import Circuit, Expr
 from shoal.proof.graph.exact import read
-from shoal.proof.lower.lower import Assignment, Lowered
+from shoal.proof.graph.ir import Graph
+from shoal.proof.lower.lower import Assignment, Lowered, lower, public_name
 
 P = (1 << 64) - (1 << 32) + 1
 
@@ -48,3 +49,32 @@ def evaluate(expr: Expr, lengths: tuple[int, ...], values: dict[str, np.ndarray]
     for term in expr.reads:
         total = total + term.coefficient * read(values[term.source], term.indices, lengths, values).astype(np.int64)
     return total
+
+
+def loose_columns(lowered: Lowered, values: dict[str, np.ndarray], seed: int = 0, tries: int = 6) -> list[str]:
+    """Columns of which some entry can be changed alone and nothing notices."""
+    rng = np.random.default_rng(seed)
+    loose = []
+    for name in lowered.fills:
+        for _ in range(tries):
+            place = int(rng.integers(values[name].size))
+            for change in (1, -1, int(rng.integers(2, 1000))):
+                forged = values[name].astype(np.int64).copy()
+                forged.reshape(-1)[place] += change
+                if not faults(lowered.circuit, {**values, name: forged}):
+                    loose.append(f"{name}[{place}] {change:+}")
+    return loose
+
+
+def holds(graph: Graph, inputs: dict[str, np.ndarray]) -> Lowered:
+    """Lowers, fills, and checks: the columns satisfy the circuit, no column can change alone, no output either."""
+    lowered = lower(graph)
+    values = values_of(lowered, lowered.assign(inputs))
+    assert faults(lowered.circuit, values) == []
+    assert loose_columns(lowered, values) == []
+    for output in graph.outputs:
+        name = public_name(output)
+        forged = values[name].astype(np.int64).copy()
+        forged.reshape(-1)[forged.size // 2] += 1
+        assert faults(lowered.circuit, {**values, name: forged})
+    return lowered
