@@ -145,7 +145,7 @@ class Graph:
 
 def compact(array: npt.ArrayLike) -> Ints:
     """The array in the narrowest signed integer type that holds it, C order."""
-    whole = np.ascontiguousarray(np.asarray(array, np.int64))
+    whole = np.asarray(array, np.int64, order="C")
     low, high = (int(whole.min()), int(whole.max())) if whole.size else (0, 0)
     types = (np.int8, np.int16, np.int32, np.int64)
     fitting = next(kind for kind in types if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max)

@@ -51,11 +51,15 @@ OPERATORS: dict[str, Importer] = {
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """The integer graph, the float model it stands for, and the precision it was made in."""
+    """The integer graph, the float model it stands for, and the precision it was made in.
+
+    outputs: the ONNX names of the graph's outputs, in their order.
+    """
 
     graph: Graph
     floats: FloatModel
     precision: Precision
+    outputs: tuple[str, ...]
 
     def integers(self, sample: Sample) -> dict[str, Ints]:
         """A float sample in the graph's input scales."""
@@ -87,8 +91,8 @@ def import_model(source: Path | bytes, samples: Sequence[Sample], precision: Pre
         quantiser.values[name] = _declare_input(quantiser, graph, name)
     for node in graph.nodes:
         _import_node(quantiser, node)
-    outputs = tuple(quantiser.sum_of(name) for name in graph.outputs)
-    return Imported(quantiser.builder.finish(outputs), floats, precision)
+    outputs = tuple(_output(quantiser, name) for name in graph.outputs)
+    return Imported(quantiser.builder.finish(outputs), floats, precision, graph.outputs)
 
 
 def _import_node(q: Quantiser, node: OnnxNode) -> None:
@@ -101,6 +105,14 @@ def _import_node(q: Quantiser, node: OnnxNode) -> None:
         q.values[node.outputs[0]] = OPERATORS[node.op](q, node)
     except BadConfig as error:
         raise node.refuse(str(error)) from error
+
+
+def _output(q: Quantiser, name: str) -> str:
+    """The output's tensor; what was left pending until now is refused in its node's name."""
+    try:
+        return q.sum_of(name)
+    except BadConfig as error:
+        raise next(node for node in q.graph.nodes if name in node.outputs).refuse(str(error)) from error
 
 
 def _declare_input(q: Quantiser, graph: OnnxGraph, name: str) -> Value:
