@@ -23,8 +23,8 @@ IDENTIFYING = {"sgx": ("mrenclave",), "tdx": ("mrtd", "rtmr1", "rtmr2"), "sev-sn
 class AttestationPolicy:
     """What the one who asks accepts.
 
-    report_data     exactly this (`binding.report_data`; of NVIDIA's nonce its first 32 bytes); None: not checked, and then
-                    the verdict is never a pass.
+    report_data     exactly this (`binding.report_data`; of NVIDIA's nonce its first 32 bytes); None: not checked, and
+                    then the verdict is never a pass.
     allowed         an entry is a map of measurement -> value; one entry must hold in full. Empty: never a pass.
     statuses        Intel's TCB words that are accepted.
     advisories      Intel's advisories that may be open although the status is accepted; None: any.
