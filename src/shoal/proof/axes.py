@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from shoal.proof import field, twin
+from shoal.proof import field
 from shoal.proof.circuit import Expr, Index, IntArray, Read
 from shoal.proof.field import Ext
 from shoal.proof.scalars import ONE, Element, mul
@@ -94,13 +94,13 @@ def scatter(where: Positions, values: Ext, length: int) -> Ext:
     halves = np.zeros((length, 4), np.uint64)
     parts = np.concatenate([values & np.uint64(0xFFFF_FFFF), values >> np.uint64(32)], axis=1)
     np.add.at(halves, where, parts)  # fewer than 2^32 terms: no sum of halves wraps
-    reduced = twin.reduce(halves, np.zeros_like(halves))
+    reduced = field.from_ints(halves)
     return field.add(reduced[:, :2], field.mul(reduced[:, 2:], np.array(1 << 32, np.uint64)))
 
 
 def total(vector: Ext) -> Element:
     """The sum of a vector's entries."""
-    return field.element(twin.total(vector))
+    return field.dot_base(np.ones(len(vector), np.uint64), vector)
 
 
 def unmentioned(mentioned: frozenset[int], num_axes: int, vectors: Vectors) -> Element:

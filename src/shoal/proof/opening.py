@@ -91,6 +91,8 @@ def coefficients(claim: Claim, packed: Packed, length: int) -> Ext:
     for piece in packed.plan.pieces:
         for term in terms.get(packed.names[piece.tensor], ()):
             parts = [vector[cut] for vector, cut in zip(term.vectors, piece.slices, strict=True)]
+            if not all(part.any() for part in parts):
+                continue  # a lookup's piece, seen from another piece of its source
             rows = field.ext_mul(axes.outer(parts[:-1]), field.ext([term.coefficient]))
             _add_outer(
                 line[piece.offset : piece.offset + (1 << piece.bits)], rows, parts[-1] if parts else axes.outer([])
