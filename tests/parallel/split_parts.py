@@ -72,7 +72,7 @@ class Swarm:
             self.me, lambda: ask_offers(self.me, [peer.peer for peer in self.peers]), self.clock, options(self.kernels)
         )
         chosen = split or Split(NAME, self.model, DIGEST, 1, 1)
-        return PrivateModel(lambda: connected(chosen, place, language(self.model)))
+        return PrivateModel(lambda: connected(chosen, place, language(self.model)), self.clock)
 
     async def close(self) -> None:
         for host in self.hosts:

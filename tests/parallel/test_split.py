@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from split_parts import DIGEST, NAME, Swarm, ask, checkpoint, everybody, ids, language, options, whole
 
+from shoal.core.clock import SystemClock
 from shoal.core.errors import BadConfig, LinkClosed, PeerFault, ShoalError, Unauthorized, Unavailable, Unreachable
 from shoal.core.seams import closing
 from shoal.mesh.calls import CallStream, Incoming
@@ -18,6 +19,7 @@ from shoal.models.batch import Batch
 from shoal.parallel.chain import Offer, choose_chain
 from shoal.parallel.frames import Rows, StageInfo, StepFrame, write_info, write_stream
 from shoal.parallel.host import METHOD, StageHost
+from shoal.parallel.private import IDLE_S
 from shoal.parallel.split import Place, Split, ask_offers, connected, open_stage
 from shoal.parallel.stage import Session, Stage
 
@@ -68,6 +70,45 @@ def test_a_peer_that_dies_fails_the_answer_as_its_fault_and_the_next_one_asks_an
             await answers(private.generate, [ask("once more")])
         with pytest.raises(Unreachable, match="no offers"):
             await answers(private.generate, [ask("nobody left")])
+        await private.close()
+        await swarm.close()
+
+    asyncio.run(run())
+
+
+def test_a_peer_that_died_between_two_answers_is_replaced_unseen() -> None:
+    async def run() -> None:
+        swarm = Swarm([(1, 5), (1, 5)])
+        private = swarm.private()
+        before = await answers(private.generate, [ask("hello")])
+        swarm.mesh.crash(swarm.peers[0].peer)
+        assert await answers(private.generate, [ask("hello")]) == before
+        await private.close()
+        await swarm.close()
+
+    asyncio.run(run())
+
+
+def test_a_pipeline_nobody_used_for_long_is_opened_anew() -> None:
+    """Hosts end sessions that say nothing: the first request after a night must not find that out."""
+
+    class Night(SystemClock):
+        slept = 0.0
+
+        def monotonic(self) -> float:
+            return super().monotonic() + self.slept
+
+    async def run() -> None:
+        clock = Night()
+        swarm = Swarm([(1, 5)], clock=clock)
+        private = swarm.private()
+        before = await answers(private.generate, [ask("hello")])
+        first = private._open
+        assert await answers(private.generate, [ask("hello")]) == before
+        assert private._open is first
+        clock.slept = IDLE_S + 1
+        assert await answers(private.generate, [ask("hello")]) == before
+        assert private._open is not first
         await private.close()
         await swarm.close()
 

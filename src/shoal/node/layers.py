@@ -99,7 +99,7 @@ async def _split(config: NodeConfig, wish: Wish, mesh: Mesh, fleet: Fleet, clock
     split = Split(PREFIX + name, checkpoint, digest, wish.first, wish.second)
     place = Place(mesh.parts.rpc, partial(_offers, mesh), clock, runner_options(config))
     language = await asyncio.to_thread(language_of, checkpoint)
-    private = PrivateModel(lambda: connected(split, place, language))
+    private = PrivateModel(lambda: connected(split, place, language), clock)
     card = ModelCard(split.name, context_length=checkpoint.config.context_length, capabilities=_can(checkpoint))
     fleet.upstreams[split.name] = Provider(split.name, "upstream", private.generate, (card,), resumes="no")
     say(
