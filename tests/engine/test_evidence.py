@@ -133,3 +133,23 @@ def test_no_token_no_fingerprint() -> None:
         assert evidence_of(chunks) == Evidence(PROMPT, (), 0, 7, ())
 
     with_engine(test)
+
+
+def test_a_reader_of_another_layer_and_an_answer_with_evidence_wait_for_each_other() -> None:
+    async def test(engine: Engine) -> None:
+        alone = evidence_of(await chunks_of(engine, wanted()))
+
+        async def read(layer: int) -> np.ndarray:
+            session = await engine.session()
+            rows = await session.hidden(PROMPT, layer)
+            await session.drop()
+            return rows
+
+        expected = [await read(layer) for layer in (0, 1, 2)]
+        answers = [chunks_of(engine, replace(wanted(), request_id=str(n))) for n in range(3)]
+        *found, first, second, third = await asyncio.gather(*answers, *(read(layer) for layer in (0, 1, 2)))
+        assert [evidence_of(chunks) for chunks in found] == [alone] * 3
+        for rows, wished in zip((first, second, third), expected, strict=True):
+            assert np.array_equal(rows, wished)
+
+    with_engine(test)
