@@ -9,7 +9,8 @@ dialing      one dial over all carriers, staggered.
 switchboard  the loops around them.
 
 What this does not protect against: hints are claims. A liar can make this node try wrong addresses (few per
-peer, and backed off) but never make it take another peer for the one it wanted.
+peer, and backed off) but never make it take another peer for the one it wanted. Whoever can forge a TCP reset ends
+that link and a QUIC link beside it; both are dialled again.
 """
 
 from shoal.mesh.switchboard.book import AddressBook
