@@ -89,7 +89,7 @@ CONSTANTS = {
         [node("Sub", "scalar", "x", output="s"), node("Relu", "s")],
         [node("MatMul", "x", "v", output="m"), node("Add", "m", "b", output="s"), node("Relu", "s")],
         [node("MatMul", "x", "v", output="m"), node("Relu", "m", output="r"), node("Add", "m", "r")],
-        [node("MatMul", "x", "v", output="m"), node("Gemm", "x", "w", "b", transB=1, output="g"), node("Sub", "m", "g")],
+        [node("MatMul", "x", "v", output="m"), node("Gemm", "x", "v", "b", output="g"), node("Sub", "m", "g")],
         [node("Neg", "x")],
         [node("Identity", "x", output="i"), node("Dropout", "i")],
     ],
@@ -163,7 +163,7 @@ def test_a_padded_maximum_of_negative_numbers_is_refused() -> None:
 
 
 def test_flatten_after_pooling_counts_channels_first() -> None:
-    """A published prover flattens in the order rows, columns, channels: the error would be of the size of the output."""
+    """A published prover flattens rows, columns, channels: the error would be of the size of the output."""
     nodes = [
         node("Conv", "x", "w", output="c"),
         node("MaxPool", "c", output="p", kernel_shape=[2, 2], strides=[2, 2]),
