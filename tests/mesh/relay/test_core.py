@@ -1,7 +1,7 @@
 import random
 
-from shoal.mesh.relay import frames
 from shoal.mesh.bucket import Bucket
+from shoal.mesh.relay import frames
 from shoal.mesh.relay.config import RelayLimits
 from shoal.mesh.relay.core import Close, Relay, Send
 
