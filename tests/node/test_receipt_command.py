@@ -68,6 +68,9 @@ def test_an_answer_whose_text_was_changed_in_the_file(
         response = {"output": [part], "receipt": to_json(signed)}
         assert main(["receipt", "verify", write(tmp_path, "response.json", response)]) == code
     assert "text of the answer in this file is not the one that was signed" in capsys.readouterr().out
+    stripped = {"choices": [{"text": text}], "receipt": {"receipt": to_json(signed)["receipt"]}}
+    assert main(["receipt", "verify", write(tmp_path, "stripped.json", stripped)]) == 1
+    assert "no opening to compare it with" in capsys.readouterr().out
 
 
 def test_a_changed_receipt_is_invalid(made: list[Signed], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -122,9 +125,14 @@ def test_show_and_list_in_words(
 def test_verifying_needs_no_torch_and_no_numpy(made: list[Signed], tmp_path: Path) -> None:
     path = write(tmp_path, "r.json", to_json(made[0]))
     code = (
-        "import sys\nfrom shoal.node.cli import main\n"
-        f"assert main(['receipt', 'verify', {path!r}]) == 0\n"
-        "assert not {'torch', 'numpy', 'httpx', 'starlette'} & set(sys.modules), sorted(sys.modules)"
+        "import sys\nfrom pathlib import Path\n"
+        "from shoal.trust.chain import check_chain\nfrom shoal.trust.file import read_file\n"
+        "from shoal.trust.inspect import inspect\n"
+        f"(signed,) = read_file(Path({path!r}))\n"
+        "assert inspect(signed).is_valid and not check_chain([signed.receipt])\n"
+        "assert not {'torch', 'numpy', 'httpx', 'starlette', 'pydantic'} & set(sys.modules)\n"
+        f"from shoal.node.cli import main\nassert main(['receipt', 'verify', {path!r}]) == 0\n"
+        "assert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

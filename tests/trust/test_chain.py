@@ -152,6 +152,18 @@ def test_old_ones_leave_their_digests(tmp_path: Path, monkeypatch: pytest.Monkey
     assert shelf.problems(KEY.public)[1:] == ["number 7 does not follow the one before it"]
 
 
+def test_the_oldest_are_forgotten_but_for_the_head_they_led_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shelf_module, "PRUNE_EVERY", 4)
+    shelf = Shelf(tmp_path, max_bodies=5, max_digests=10)
+    for _ in range(30):
+        shelf.append(KEY.public, make)
+    assert shelf.num_signed() == 12
+    assert shelf.problems(KEY.public) == []
+    with sqlite3.connect(tmp_path / "chain.sqlite") as database:
+        database.execute("DELETE FROM receipts WHERE sequence = 19")
+    assert shelf.problems(KEY.public) == ["gap: number 19 is missing"]
+
+
 def test_a_file_that_is_something_else_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "chain.sqlite").write_bytes(b"not a database at all, and long enough to be read as one" * 50)
     with pytest.raises(BadConfig, match=r"chain\.sqlite"):

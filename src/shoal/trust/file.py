@@ -83,9 +83,9 @@ def _receipts(value: Any, depth: int) -> Iterator[dict[str, Any]]:
 def shown_otherwise(path: Path, signed: Signed) -> list[str]:
     """What is wrong with the text beside the receipt, in a file that `read_file` read: an answer of the API."""
     data = path.read_bytes()
-    if data.lstrip()[:1] != b"{" or signed.opening is None:
-        return []
-    texts = _answer_texts(json.loads(data))
+    texts = _answer_texts(json.loads(data)) if data.lstrip()[:1] == b"{" else []
+    if signed.opening is None:
+        return ["this file shows an answer, and no opening to compare it with"] if texts else []
     signed_texts = [output.text for output in signed.opening.outputs]
     if not texts or texts == signed_texts:
         return []

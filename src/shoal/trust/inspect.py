@@ -73,7 +73,9 @@ def _structure(receipt: Receipt) -> Iterator[str]:
         if len(output.tokens) != DIGEST_BYTES or len(output.text) != DIGEST_BYTES:
             yield f"choice {output.choice}: expected commitments of 32 bytes"
     yield from _parts(receipt)
-    texts = (receipt.request_id, receipt.model.name, receipt.model.device, receipt.model.kernels)
+    model = receipt.model
+    texts = [receipt.request_id, model.name, model.quantization, model.device, model.kernels, model.kv]
+    texts += [part.provider for part in receipt.parts]
     if not all(len(text) <= MAX_TEXT and is_plain(text) for text in texts):
         yield "expected names of at most 512 characters that can be shown, found others"
 
@@ -136,26 +138,30 @@ def _opened(receipt: Receipt, opening: Opening) -> Iterator[str]:
 def _nested(receipt: Receipt, opening: Opening) -> Iterator[str]:
     """Receipts of peers: all that are named are there, true by themselves, and about this answer."""
     found = {receipt_digest(signed.receipt): signed for signed in opening.nested}
-    named = {part.receipt for part in receipt.parts}
-    if set(found) - named:
+    named = {part.receipt: part for part in receipt.parts if part.receipt}
+    if set(found) - set(named):
         yield "a peer's receipt is shown that no part names"
-    for part in receipt.parts:
-        if not part.receipt:
-            continue
-        if part.receipt not in found:
+    for digest, part in named.items():  # each once, however many parts name it
+        if digest not in found:
             yield f"the receipt of {part.provider} is missing"
         else:
+            yield from (f"{part.provider}: {problem}" for problem in _peers(found[digest]))
+    for part in receipt.parts:
+        if part.receipt in found:
             yield from (f"{part.provider}: {problem}" for problem in _part(receipt, opening, part, found[part.receipt]))
 
 
+def _peers(signed: Signed) -> tuple[str, ...]:
+    """What is wrong with a peer's receipt by itself; it holds none of others, since a request travels one hop."""
+    if signed.receipt.parts or (signed.opening is not None and signed.opening.nested):
+        return ("its receipt names others, and a request travels one hop",)
+    return inspect(signed).problems
+
+
 def _part(receipt: Receipt, opening: Opening, part: Part, signed: Signed) -> Iterator[str]:
-    if signed.opening is None or signed.opening.nested:
-        if signed.opening is not None:
-            yield "a peer's receipt holds receipts of others"
-        elif not is_signed(signed.receipt):
-            yield "the signature is not the named signer's"
+    """Whether these are the peer's tokens, as far as they are shown."""
+    if signed.opening is None:
         return
-    yield from inspect(signed).problems
     theirs = _tokens_of(signed.receipt, signed.opening, part.choice)
     ours = _tokens_of(receipt, opening, part.choice)[part.first : part.first + part.count]
     if theirs[len(theirs) - part.count :] != ours:

@@ -3,7 +3,8 @@
 Rules that stay true in this file:
 - a receipt is on the disk before anybody gets it, so a crash loses none that was given out and no number is used twice;
 - several processes with one home write one chain;
-- of receipts beyond the newest `max_bodies` only the digests stay: the chain can still be followed.
+- of receipts beyond the newest `max_bodies` only the digests stay: the chain can still be followed;
+- digests beyond the newest `max_digests` are forgotten too, but for the head that they led to.
 
 Openings are never written: they would be everybody's prompts on one disk. `Openings` keeps the latest in memory.
 """
@@ -25,6 +26,8 @@ from shoal.trust.receipt import read_receipt, receipt_digest, write_opening, wri
 
 MAX_BODIES = 20_000
 """About 1 kB each."""
+MAX_DIGESTS = 1_000_000
+"""About 130 bytes each."""
 PRUNE_EVERY = 256
 BUSY_S = 10.0
 MAX_OPENINGS = 256
@@ -32,24 +35,26 @@ MAX_OPENING_BYTES = 32 * 2**20
 _TABLE = """CREATE TABLE IF NOT EXISTS receipts (
     node BLOB NOT NULL, sequence INTEGER NOT NULL, digest BLOB NOT NULL, head BLOB NOT NULL,
     request_id TEXT, body BLOB, PRIMARY KEY (node, sequence)) WITHOUT ROWID"""
+_FORGOTTEN = """CREATE TABLE IF NOT EXISTS forgotten (
+    node BLOB PRIMARY KEY, sequence INTEGER NOT NULL, head BLOB NOT NULL) WITHOUT ROWID"""
 _INDEX = "CREATE INDEX IF NOT EXISTS by_request ON receipts (request_id) WHERE request_id IS NOT NULL"
 
 
 class Shelf:
     """Safe to use from several threads."""
 
-    def __init__(self, folder: Path, max_bodies: int = MAX_BODIES) -> None:
+    def __init__(self, folder: Path, max_bodies: int = MAX_BODIES, max_digests: int = MAX_DIGESTS) -> None:
         """BadConfig where the file cannot be used."""
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
         path = folder / "chain.sqlite"
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         path.chmod(0o600)
-        self._max_bodies = max_bodies
+        self._max_bodies, self._max_digests = max_bodies, max_digests
         self._lock = threading.Lock()
         try:
             self._db = sqlite3.connect(path, BUSY_S, isolation_level=None, check_same_thread=False)
-            for statement in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", _TABLE, _INDEX):
+            for statement in ("PRAGMA journal_mode=WAL", "PRAGMA synchronous=FULL", _TABLE, _INDEX, _FORGOTTEN):
                 self._db.execute(statement)
         except sqlite3.Error as error:
             raise BadConfig(str(path), f"expected this node's receipts, found something else: {error}") from error
@@ -87,7 +92,9 @@ class Shelf:
 
     def problems(self, node: bytes) -> list[str]:
         """What is wrong with the chain as it lies on the disk, digests without text included."""
-        found, expected, head = [], 1, first_head(node)
+        begun = self._select("SELECT sequence, head FROM forgotten WHERE node = ?", (node,))
+        before, head = begun[0] if begun else (0, first_head(node))
+        found, expected = list[str](), before + 1
         rows = self._select(
             "SELECT sequence, digest, head, body FROM receipts WHERE node = ? ORDER BY sequence", (node,)
         )
@@ -113,6 +120,10 @@ class Shelf:
             "UPDATE receipts SET body = NULL, request_id = NULL WHERE node = ? AND sequence <= ? AND body IS NOT NULL",
             (node, sequence - self._max_bodies),
         )
+        last = (node, sequence - self._max_digests)
+        query = "SELECT node, sequence, head FROM receipts WHERE node = ? AND sequence = ?"
+        self._db.execute(f"INSERT OR REPLACE INTO forgotten {query}", last)
+        self._db.execute("DELETE FROM receipts WHERE node = ? AND sequence <= ?", last)
 
     def _select(self, query: str, values: tuple[object, ...]) -> list[tuple[Any, ...]]:
         try:
