@@ -10,12 +10,13 @@ from shoal.proof import field, identities
 from shoal.proof.axes import Vectors
 from shoal.proof.circuit import Circuit, Identity
 from shoal.proof.claims import Claim, Shapes
+from shoal.proof.culprit import first_fault
 from shoal.proof.expressions import Values, evaluate
 from shoal.proof.field import Ext
 from shoal.proof.identities import HALF, Product
 from shoal.proof.identity_verifier import Challenges, IdentityMessages, claims_at, draw, weights_of
 from shoal.proof.running import Running, eq_line, times_line
-from shoal.proof.satisfy import identity_fault
+from shoal.proof.satisfy import unequal
 from shoal.proof.scalars import ZERO, Element, add, mul, scale
 
 
@@ -43,7 +44,8 @@ def _start(circuit: Circuit, shapes: Shapes, values: Values, challenges: Challen
         for item, product in zip(own, identities.products(identity), strict=True):
             total = add(total, mul(item.claim, identities.outside_factor(product, vectors)))
         if _output(identity, vectors, shapes, values) != total:
-            raise InvalidRequest(_fault(identity, values), "witness")
+            fault = unequal(identity, first_fault(identity, shapes, values, vectors), values)
+            raise InvalidRequest(f"{fault}; the witness does not satisfy the circuit", "witness")
         output = add(output, mul(weight, total))
         running += own
     return running, output
@@ -95,8 +97,3 @@ def _rounds(running: list[Running], count: int, transcript: Transcript) -> tuple
 
 def _only(table: Ext) -> Element:
     return field.element(table.reshape(2))
-
-
-def _fault(identity: Identity, values: Values) -> str:
-    fault = identity_fault(identity, values)
-    return f"{fault}; the witness does not satisfy the circuit" if fault else f"{identity.label}: does not hold"

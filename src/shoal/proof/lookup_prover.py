@@ -16,7 +16,7 @@ from shoal.proof.expressions import Values, evaluate
 from shoal.proof.field import Base
 from shoal.proof.fractions import Layer
 from shoal.proof.logup import Compression
-from shoal.proof.satisfy import lookup_fault
+from shoal.proof.satisfy import no_row
 from shoal.proof.scalars import P
 
 Rows = npt.NDArray[np.unsignedinteger]
@@ -67,7 +67,8 @@ def rows_of_lookups(circuit: Circuit, shapes: Shapes, values: Values) -> list[Ro
         finder = finders[lookup.table]
         rows, found = find_rows(finder, _keys(lookup, shapes, values))
         if not found.all():
-            raise InvalidRequest(f"{lookup_fault(circuit, lookup, values)}; the witness is wrong", "witness")
+            place = tuple(int(i) for i in np.unravel_index(int(found.argmin()), lookup.space))
+            raise InvalidRequest(f"{no_row(lookup, place, values)}; the witness is wrong", "witness")
         result.append(rows.astype(np.min_scalar_type(len(finder.order))).reshape(lookup.space))
     return result
 

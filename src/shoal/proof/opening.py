@@ -77,7 +77,8 @@ def check_opening(left: Element, made: Element) -> None:
 
 def only(claim: Claim, share: Element, packed: Packed) -> Claim:
     """The part of a claim that is about one commitment's sources."""
-    return Claim(share, ZERO, [term for term in claim.terms if term.source in packed.names])
+    names = frozenset(packed.names)
+    return Claim(share, ZERO, [term for term in claim.terms if term.source in names])
 
 
 def value_of(claim: Claim, packed: Packed, vector: Base) -> Element:

@@ -1,6 +1,6 @@
 """Whether numbers satisfy a circuit, the plain way: every constraint at every index, in Python integers.
 
-The oracle of the tests, and what names the place of a fault after the prover found that there is one.
+The oracle of the tests, and what the prover says of the one index at which it found a fault.
 """
 
 from __future__ import annotations
@@ -47,22 +47,31 @@ def lookup_fault(circuit: Circuit, lookup: Lookup, values: Values) -> Fault | No
     table = next(table for table in circuit.tables if table.name == lookup.table)
     rows = set(zip(*(_residues(column) for column in table.columns), strict=True))
     for i in _indices(lookup.space):
-        keys = tuple(value_at(key, i, values) % P for key in lookup.keys)
-        if keys not in rows:
-            near = tuple(key if key <= P // 2 else key - P for key in keys)
-            return Fault(lookup.label, i, f"{near} is not a row of table {lookup.table!r}")
+        if tuple(value_at(key, i, values) % P for key in lookup.keys) not in rows:
+            return no_row(lookup, i, values)
     return None
+
+
+def no_row(lookup: Lookup, index: tuple[int, ...], values: Values) -> Fault:
+    """The fault of an index whose keys are no row."""
+    keys = (value_at(key, index, values) % P for key in lookup.keys)
+    near = tuple(key if key <= P // 2 else key - P for key in keys)
+    return Fault(lookup.label, index, f"{near} is not a row of table {lookup.table!r}")
 
 
 def identity_fault(identity: Identity, values: Values) -> Fault | None:
     """The first index at which the products do not sum up to the output."""
-    for i in _indices(identity.space):
-        out, total = value_at(identity.out, i, values), 0
-        for j in _indices(identity.summed):
-            total += sum(value_at(a, i + j, values) * value_at(b, i + j, values) for a, b in identity.pairs)
-        if (total - out) % P:
-            return Fault(identity.label, i, f"the products sum to {total}, the output is {out}")
-    return None
+    return next(filter(None, (unequal(identity, i, values) for i in _indices(identity.space))), None)
+
+
+def unequal(identity: Identity, index: tuple[int, ...], values: Values) -> Fault | None:
+    """The fault at one index, if there is one."""
+    out, total = value_at(identity.out, index, values), 0
+    for j in _indices(identity.summed):
+        total += sum(value_at(a, index + j, values) * value_at(b, index + j, values) for a, b in identity.pairs)
+    if (total - out) % P == 0:
+        return None
+    return Fault(identity.label, index, f"the products sum to {total}, the output is {out}")
 
 
 def value_at(expr: Expr, index: tuple[int, ...], values: Values) -> int:
