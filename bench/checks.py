@@ -100,7 +100,7 @@ def all_limits(found: Found, quantization: str, origin: str) -> list[Limits]:
         draw_limits(Pair(name[7:], checked, quantization), answers, origin)
         for checked, by_claim in found.items()
         for name, answers in by_claim.items()
-        if name.startswith("honest ")
+        if name.startswith("honest ") and name[7:] != checked  # which agree to the bit
     ]
 
 

@@ -139,6 +139,8 @@ def cheating_models(checkpoint: Checkpoint) -> dict[str, Callable[[], Checkpoint
     half = layers[: len(layers) // 4] + layers[-len(layers) // 4 :]
     return {
         "4 bits of another format": lambda: requantised(checkpoint, q4_0),
+        "6 bits, made of 4": lambda: requantised(checkpoint, levels(64)),
+        "5 bits, made of 4": lambda: requantised(checkpoint, levels(32)),
         "3 bits": lambda: requantised(checkpoint, levels(8)),
         "2 bits": lambda: requantised(checkpoint, levels(4)),
         "last layer left out": lambda: without_layers(checkpoint, layers[:-1]),

@@ -76,8 +76,9 @@ def test_verifying_for_a_peer_is_counted_like_its_requests() -> None:
 def test_limits_of_this_node_overrule_those_that_ship_and_serve_both_ways(tmp_path: Path) -> None:
     shipped = shipped_limits()
     assert shipped, "limits for the default model ship with Shoal"
-    known = shipped[0].pair
-    assert find_limits(tmp_path)(known) == shipped[0]
+    first = shipped[0]
+    known = first.pair
+    assert find_limits(tmp_path)(known) == first
     assert find_limits(tmp_path)(PAIR) is None
     save(tmp_path / LIMITS_FILE, [some_limits(known), some_limits()])
     save(tmp_path / LIMITS_FILE, [some_limits(base=0.3)])
@@ -88,13 +89,24 @@ def test_limits_of_this_node_overrule_those_that_ship_and_serve_both_ways(tmp_pa
     assert len(read_limits(tmp_path / LIMITS_FILE)) == 2
 
 
+def test_the_same_kernels_by_another_compiler_are_as_far_as_other_instruction_sets(tmp_path: Path) -> None:
+    """Zero limits accused honest peers whose gcc fuses other multiply-adds."""
+    same = "cpu native-avxvnni, 8-bit activations f16"
+    limits = find_limits(tmp_path)(Pair(same, same, "Q4_1"))
+    assert limits is not None
+    assert limits.tails[32]["drift"].base > 0.03
+    assert find_limits(tmp_path)(Pair(same, same, "Q8_0")) is None
+    assert find_limits(tmp_path)(Pair("cpu torch f32", "cpu torch bf16", "Q4_1")) is None
+
+
 def test_shipped_limits_lie_far_below_what_cheats_show() -> None:
     """The nearest model cheat of docs/checks.md (a middle layer left out) drifts by 0.19 or more in 95 % of cases."""
     for limits in shipped_limits():
         tails = limits.of(32)
         assert tails is not None
         assert tails["drift"].limit(0.001 / 4) < 0.15
-        assert (tails["drift"].base == 0) == (limits.pair.answered == limits.pair.checked)
+        assert tails["drift"].base > 0
+        assert limits.pair.answered != limits.pair.checked, "their bits agree, or another compiler made them"
 
 
 @pytest.mark.parametrize(

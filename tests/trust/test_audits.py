@@ -153,11 +153,17 @@ def test_a_peer_without_receipts_is_counted_and_a_rate_draws_its_share() -> None
         async def bare(request: Request) -> AsyncIterator[Chunk]:
             yield Chunk(finish_reason="stop", usage=Usage())
 
-        made = audits(passes(), "fingerprint:0.2")
+        made, silent = audits(passes(), "fingerprint:0.2"), list[str]()
+        made.unsigned = silent.append
         assert len([chunk async for chunk in made.audited(bare, "peer")(asked(1))]) == 1
-        assert made.counts["unsigned"] == 1
         async with machine(0) as here:
             subject = await here.answer(asked(1))
+        [output] = subject.opening.outputs
+        empty = Subject(subject.receipt, replace(subject.opening, outputs=(replace(output, fingerprints=()),)))
+        async for _ in made.audited(answering(empty, []), "other")(asked(1)):
+            pass
+        assert silent == ["peer", "other"], "nobody evades audits by leaving out what they need"
+        assert made.counts["unsigned"] == 2
         for number in range(300):
             made.offer("peer", asked(number), replace(subject.receipt, sequence=number + 1), subject.opening)
         assert 30 < made.counts["drawn"] < 95

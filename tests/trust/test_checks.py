@@ -139,7 +139,9 @@ def test_several_choices_are_each_checked() -> None:
         subject = await here.answer(asked(4, 16, n=3))
         limits = Limits(Pair("", "", ""), {8: {name: Tail(0.0, 0.0, 40, 0.0) for name in STATISTICS}}, "")
         checker = FingerprintCheck(here.find, lambda pair: limits)
-        assert (await checker(subject)).outcome == "pass"
+        verdict = await checker(subject)
+        assert verdict.outcome == "pass"
+        assert "to the bit" in verdict.reason
         last = subject.opening.outputs[2]
         swapped = (*subject.opening.outputs[:2], replace(last, tokens=subject.opening.outputs[1].tokens))
         assert (await checker(replace(subject, opening=replace(subject.opening, outputs=swapped)))).outcome == "fail"

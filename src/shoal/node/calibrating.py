@@ -78,7 +78,7 @@ async def _limits(
     async with compose(config) as node:
         find = rerunners(node, SystemClock())
         rerunner = await find(answered[0][1][0])
-        for identity, asked, found in answered:
+        for identity, asked, found in answered[1:]:  # of the way itself every bit agrees
             pair = Pair(arithmetic(identity), arithmetic(rerunner.identity), identity.quantization)
             say(f"run again: {pair.answered}")
             answers = [await compare(rerunner, *one) for one in zip(asked, found, strict=True)]

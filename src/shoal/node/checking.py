@@ -38,6 +38,7 @@ PRIORITY = 900
 LIMITS_FILE = Path("checks", "limits.json")
 AUDITABLE: tuple[Tier, ...] = ("fingerprint", "distribution")
 LOOK_S = 0.05
+UNSIGNED = "its answer came without a receipt that can be checked"
 
 IsIdle = Callable[[], bool]
 
@@ -124,8 +125,10 @@ def _audits(
     if any(policy.tier == "distribution" for policy in policies):  # it shows prompts to others, so only where asked for
         key, candidates = mesh.parts.place.key, partial(_candidates, mesh)
         checkers["distribution"] = DistributionCheck(key, mesh.parts.rpc, candidates)
-    told = partial(_told, fleet)
-    audits = Audits(policies, Draw(secrets.token_bytes(32)), checkers, mesh.clock, is_idle, told)
+    draw = Draw(secrets.token_bytes(32))
+    audits = Audits(
+        policies, draw, checkers, mesh.clock, is_idle, partial(_told, fleet), partial(fleet.distrust, reason=UNSIGNED)
+    )
 
     def audited(provider: Provider) -> Provider:
         if provider.kind != "peer":

@@ -1,7 +1,7 @@
 """Limits on disk: JSON that people can read. One file ships with Shoal, one belongs to the node and overrules it.
 
-    [{"pair": {"answered": ..., "checked": ..., "quantization": ...}, "origin": ...,
-      "tails": {"32": {"drift": {"base": ..., "scale": ..., "count": ..., "largest": ...}, ...}, ...}}, ...]
+[{"pair": {"answered": ..., "checked": ..., "quantization": ...}, "origin": ...,
+  "tails": {"32": {"drift": {"base": ..., "scale": ..., "count": ..., "largest": ...}, ...}, ...}}, ...]
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from shoal.core.errors import BadConfig, RemoteError
 from shoal.trust.calibrate import STATISTICS, Limits, Pair
 
 MAX_BYTES = 4 * 2**20
+NATIVE = "cpu native-"
+"""Arithmetics of the C kernels."""
 
 
 def shipped_limits() -> tuple[Limits, ...]:
@@ -57,12 +59,23 @@ def format_limits(limits: Iterable[Limits]) -> str:
 
 def find(known: Sequence[Limits], pair: Pair) -> Limits | None:
     """The first of this pair. Drift and logit do not depend on who answered and who checks; so where only the reverse
-    is known, it is used."""
+    is known, it is used.
+
+    The same kernels agree to the bit where one compiler made them. Another compiler may round otherwise, and that grows
+    to what another instruction set shows; so the line is the widest known between two of those.
+    """
     reverse = Pair(pair.checked, pair.answered, pair.quantization)
     for wanted in (pair, reverse):
         if (limits := next((item for item in known if item.pair == wanted), None)) is not None:
             return limits
-    return None
+    if pair.answered != pair.checked:
+        return None
+    alike = [item for item in known if item.pair.quantization == pair.quantization and _is_native(item.pair)]
+    return max(alike, key=lambda item: item.tails[max(item.tails)]["drift"].base, default=None)
+
+
+def _is_native(pair: Pair) -> bool:
+    return pair.answered.startswith(NATIVE) and pair.checked.startswith(NATIVE)
 
 
 def _with_numbers(item: Any) -> Any:

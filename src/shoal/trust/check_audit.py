@@ -5,7 +5,8 @@
 Rules that stay true in this file:
 - every answer of a peer is asked for with a receipt while audits are on, so nothing tells a peer which are checked;
 - nothing is checked while a request runs or waits here; a queue that grows past its bound drops its oldest entry;
-- an answer never waits for its check, and no failure of a check reaches an answer.
+- an answer never waits for its check, and no failure of a check reaches an answer;
+- a peer whose whole answer comes without what a check needs is told of: silence must not be the way around audits.
 
 What this does not protect against: a peer that answers honestly until it is trusted, or a single fraud that is not
 drawn. `policy.detection` says what a rate promises.
@@ -66,9 +67,11 @@ class _Drawn:
 
 @dataclass(slots=True)
 class Audits:
-    """`is_idle`: nobody's request runs or waits here. `told` hears every record, whoever it accuses or clears.
+    """`is_idle`: nobody's request runs or waits here. `told` hears every record, whoever it accuses or clears;
+    `unsigned` the name of a peer whose answer cannot be checked.
 
-    counts  "drawn", "dropped", "unsigned" (a peer gave no receipt that held), "pass", "fail", "unsure", "error".
+    counts  "drawn", "dropped", "unsigned" (no receipt that held, or nothing in it to check), "pass", "fail", "unsure",
+            "error".
     """
 
     policies: Sequence[Policy]
@@ -77,6 +80,7 @@ class Audits:
     clock: Clock
     is_idle: Callable[[], bool]
     told: Callable[[Record], None] = lambda record: None
+    unsigned: Callable[[str], None] = lambda peer: None
     counts: Counter[str] = field(default_factory=Counter)
     _queue: deque[tuple[Policy, _Drawn]] = field(default_factory=deque)
     _records: OrderedDict[str, tuple[Record, ...]] = field(default_factory=OrderedDict)
@@ -86,21 +90,27 @@ class Audits:
         """Answers of `peer`, each with a receipt asked for; the requester sees one only where it asked itself."""
 
         async def answer(request: Request) -> AsyncIterator[Chunk]:
-            has_receipt = False
             async with closing(generate(replace(request, receipt=True))) as chunks:
                 async for chunk in chunks:
-                    if chunk.receipt is not None:
-                        has_receipt = True
-                        self.offer(peer, request, chunk.receipt, chunk.opening)
+                    if chunk.usage is not None:
+                        self._ended(peer, request, chunk)
                     yield chunk if request.receipt else replace(chunk, receipt=None, opening=None)
-                    self.counts["unsigned"] += chunk.usage is not None and not has_receipt
 
         return answer
 
-    def offer(self, peer: str, request: Request, receipt: Receipt, opening: Opening | None) -> None:
+    def _ended(self, peer: str, request: Request, last: Chunk) -> None:
+        """A whole answer; `usage` comes with its last chunk, and the receipt with it."""
+        opening = last.opening
+        if last.receipt is None or opening is None or not all(output.fingerprints for output in opening.outputs):
+            self.counts["unsigned"] += 1
+            self.unsigned(peer)
+        else:
+            self.offer(peer, request, last.receipt, opening)
+
+    def offer(self, peer: str, request: Request, receipt: Receipt, opening: Opening) -> None:
         """An answer of `peer` is there: it may be drawn. Never raises, never waits."""
         drawn = [policy for policy in self.policies if self.draw.is_drawn(policy, receipt_digest(receipt))]
-        if not drawn or opening is None:
+        if not drawn:
             return
         resume = request.resume
         begun = {} if resume is None else {resume.choice: len(resume.tokens)}

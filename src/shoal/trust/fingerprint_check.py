@@ -21,6 +21,8 @@ from shoal.trust.verdict import Cost, Finding, Verdict
 
 FALSE_ALARMS = 0.001
 """Of honest answers, the share that fails; ten times as many are unsure."""
+EXACT = 1e-5
+"""Gap that is left where the logits are the same: sums are taken in another order."""
 UNRELATED = 0.5
 """Drift that no honest arithmetic comes near: the largest seen was below a tenth."""
 
@@ -88,7 +90,12 @@ def _check_model(claimed: ModelIdentity, here: ModelIdentity) -> None:
 def judge(
     found: Mapping[str, float], num_tokens: int, pair: Pair, limits: Limits | None, false_alarms: float = FALSE_ALARMS
 ) -> Verdict:
-    """What these statistics of an answer of so many tokens say."""
+    """What these statistics of an answer of so many tokens say. Where every bit agrees no limits are needed."""
+    if found["drift"] == found["logit"] == 0.0 and found["jump"] <= EXACT:
+        findings = tuple(Finding(key, _MEANING[key], found[key]) for key in STATISTICS)
+        return Verdict(
+            "fingerprint", "pass", "every number agrees to the bit, and every token is the sampler's", findings
+        )
     tails = None if limits is None else limits.of(num_tokens)
     if limits is None or tails is None:
         return _uncalibrated(found, num_tokens, pair, limits is None)
