@@ -1,4 +1,4 @@
-"""The models of the measurements: how many numbers their proofs commit to, how exact they are, and that they are proven."""
+"""The models of the measurements: how many numbers they commit to, how exact they are, and their proofs."""
 
 from __future__ import annotations
 
