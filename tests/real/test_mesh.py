@@ -73,7 +73,9 @@ def assert_signed_by_both(node: Served, model: str, peer: str, folder: Path) -> 
     answer = node.post("/v1/completions", asked).json()
     seen = node.post("/v1/verify", answer["receipt"]).json()["receipts"][0]
     assert (seen["valid"], seen["problems"]) == (True, [])
-    assert seen["parts"] == [f"choice 0: tokens 0 to {answer['usage']['completion_tokens'] - 1} by {peer}"]
+    assert seen["parts"] == [
+        f"choice 0: tokens 0 to {answer['usage']['completion_tokens'] - 1} by {peer}, with its own receipt"
+    ]
     (signed,) = parse_file(json.dumps(answer).encode())
     assert signed.opening is not None
     (nested,) = signed.opening.nested

@@ -13,6 +13,7 @@ from shoal.core.chunk import Chunk, Usage
 from shoal.core.receipt import Part, Receipt, Signed
 from shoal.core.request import Request, Resume, Tool
 from shoal.core.seams import Generate
+from shoal.node.receipts import view
 from shoal.trust.accept import accepting
 from shoal.trust.inspect import inspect
 from shoal.trust.receipt import receipt_digest, sign
@@ -148,6 +149,23 @@ def test_the_askers_receipt_names_the_peers(peer: Sealer, tmp_path: Path) -> Non
     assert last.receipt.model.weights == b""
     assert last.opening.outputs[0].fingerprints == ()
     assert inspect(Signed(last.receipt, last.opening)).problems == ()
+
+
+def test_an_upstream_that_sends_text_alone_is_bound_by_its_text(tmp_path: Path) -> None:
+    async def upstream(request: Request) -> AsyncIterator[Chunk]:
+        yield Chunk(0, "only ")
+        yield Chunk(0, "text", finish_reason="stop", usage=Usage(3, 2))
+
+    last = answer(sealer(tmp_path).sealed(with_provider(upstream, "upstream:far")))[-1]
+    assert last.receipt is not None
+    assert last.opening is not None
+    signed = Signed(last.receipt, last.opening)
+    assert [(part.provider, part.count) for part in last.receipt.parts] == [("upstream:far", 0)]
+    assert (last.receipt.prompt, last.receipt.outputs[0].num_tokens) == (b"", 0)
+    assert inspect(signed).is_valid
+    assert view(signed).parts == ("choice 0: text without token ids by upstream:far, who signed nothing",)
+    other = replace(last.opening, outputs=(replace(last.opening.outputs[0], text="other"),))
+    assert not inspect(Signed(last.receipt, other)).is_valid
 
 
 def failing_over(first: Generate, second: Generate, after: int) -> Generate:

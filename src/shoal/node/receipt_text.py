@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from shoal.core.decoding import compact
-from shoal.core.receipt import Output, Receipt, Signed
+from shoal.core.receipt import Output, Part, Receipt, Signed
 from shoal.core.text import plain
 from shoal.trust.inspect import signer
 
@@ -40,12 +40,19 @@ def describe(signed: Signed) -> Iterator[str]:
     for output in receipt.outputs:
         yield f"choice {output.choice}     {_output(output)}"
     for part in receipt.parts:
-        yield f"made by      {plain(part.provider)}: {part.count} tokens of choice {part.choice} from {part.first} on"
+        yield f"made by      {plain(part_in_words(part))}"
     yield f"usage        {receipt.usage.prompt_tokens} tokens in, {receipt.usage.completion_tokens} out"
     if signed.opening is None:
         yield "opening      none: this says nothing of prompt or answer"
     else:
         yield f"opening      prompt of {len(signed.opening.prompt)} tokens, answer, fingerprints; do not pass it on"
+
+
+def part_in_words(part: Part) -> str:
+    """Who made what of an answer."""
+    what = f"tokens {part.first} to {part.first + part.count - 1}" if part.count else "text without token ids"
+    own = ", with its own receipt" if part.receipt else "" if part.provider == "local" else ", who signed nothing"
+    return f"choice {part.choice}: {what} by {part.provider}{own}"
 
 
 def as_plain(signed: Signed) -> dict[str, Any]:

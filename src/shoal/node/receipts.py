@@ -20,6 +20,7 @@ from shoal.fleet.provider import Provider
 from shoal.mesh.peer_id import PeerId
 from shoal.node.config import NodeConfig
 from shoal.node.mesh_home import MeshHome
+from shoal.node.receipt_text import part_in_words
 from shoal.trust.accept import accepting
 from shoal.trust.chain import check_chain
 from shoal.trust.file import from_json, to_json
@@ -123,12 +124,7 @@ def view(signed: Signed) -> ReceiptView:
         valid=inspection.is_valid,
         holds=inspection.holds,
         problems=inspection.problems,
-        parts=tuple(
-            f"choice {part.choice}: tokens {part.first} to {part.first + part.count - 1} by {part.provider}"
-            + ("" if part.receipt or part.provider == "local" else ", who signed nothing")
-            for part in receipt.parts
-            if part.count
-        ),
+        parts=tuple(part_in_words(part) for part in receipt.parts),
         receipt=texts["receipt"],
         opening=texts.get("opening"),
     )

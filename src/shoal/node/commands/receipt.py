@@ -119,6 +119,7 @@ def _read(file: Path) -> list[Signed]:
 
 def _tell(file: Path, signed: Signed, inspection: Inspection) -> None:
     from shoal.core.text import plain
+    from shoal.node.receipt_text import part_in_words
 
     name = plain(signed.receipt.request_id) or "?"
     write(f"{file}: {'valid' if inspection.is_valid else 'INVALID'} ({name})\n")
@@ -127,10 +128,7 @@ def _tell(file: Path, signed: Signed, inspection: Inspection) -> None:
     for line in inspection.holds:
         write(f"  ✓ {plain(line)}\n")
     for part in signed.receipt.parts:
-        own = (
-            "with its own receipt" if part.receipt else "the signer itself" if part.provider == "local" else "unsigned"
-        )
-        write(f"  · {part.count} tokens of choice {part.choice} by {plain(part.provider)}, {own}\n")
+        write(f"  · {plain(part_in_words(part))}\n")
 
 
 def _plain(file: Path, signed: Signed, inspection: Inspection) -> dict[str, Any]:
