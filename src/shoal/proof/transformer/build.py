@@ -6,7 +6,7 @@ import numpy as np
 
 from shoal.proof.circuit import Index
 from shoal.proof.graph import operators
-from shoal.proof.graph.builder import Builder, Sum, axis, identity
+from shoal.proof.graph.builder import Builder, Sum, axis
 from shoal.proof.graph.ir import Graph
 from shoal.proof.graph.ranges import Range
 from shoal.proof.transformer.config import TransformerConfig, Weights
@@ -39,7 +39,7 @@ def _embed(p: Parts) -> str:
 
 def _plus(p: Parts, name: str, x: str, part: str) -> str:
     """The residual stream: nothing is rounded, so nothing is committed."""
-    return p.b.affine(name, [(1, x, identity(2)), (1, part, identity(2))], p.b.tensors[x].shape)
+    return operators.add(p.b, name, [(1, x), (1, part)])
 
 
 def _project_out(p: Parts, x: str) -> str:

@@ -92,7 +92,7 @@ def attention(p: Parts, layer: int, x: str, first: int) -> str:
     q, k = rotate(p, f"{layer}.q.rotated", q, c.heads, first), rotate(p, f"{layer}.k.rotated", k, c.kv_heads, 0)
     shares = _shares(p, layer, _scores(p, layer, (q, k), first), first, scale)
     mixed = _mix(p, layer, (shares, v), first)
-    return p.project(f"{layer}.o", mixed, np.asarray(p.weights[f"{layer}.o"], np.float64), p.scales.residual)
+    return p.project(f"{layer}.o", mixed, np.asarray(p.weights[f"{layer}.o"], np.float64), p.scales.part(f"{layer}.o"))
 
 
 def _scores(p: Parts, layer: int, pair: tuple[str, str], first: int) -> str:
@@ -167,4 +167,4 @@ def mlp(p: Parts, layer: int, x: str) -> str:
     product = s.round_off(
         b, f"{layer}.product", operators.multiply(b, f"{layer}.products", active, up), f"{layer}.product"
     )
-    return p.project(f"{layer}.down", product, np.asarray(p.weights[f"{layer}.down"], np.float64), s.residual)
+    return p.project(f"{layer}.down", product, np.asarray(p.weights[f"{layer}.down"], np.float64), s.part(f"{layer}.down"))

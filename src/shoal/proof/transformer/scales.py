@@ -15,7 +15,8 @@ from shoal.proof.transformer.config import Floats
 
 @dataclass(frozen=True, slots=True)
 class Scales:
-    """largest: what the reference saw, by tensor. bits: of activations, sign included. residual: its fractional bits.
+    """largest: what the reference saw, by tensor. bits: of activations, sign included. residual: fractional bits of
+    the embedding, and at most those of the parts added to it.
 
     headroom  bits by which activations may exceed what was seen
     rounded   bits that a product is rounded by: one column each, if a table has as many
@@ -24,7 +25,7 @@ class Scales:
 
     largest: Mapping[str, float]
     bits: int = 16
-    residual: int = 10
+    residual: int = 12
     headroom: int = 1
     rounded: int = 16
     one: int = 16
@@ -36,6 +37,10 @@ class Scales:
         return min(
             floor(log2(((1 << (self.bits - 1)) - 1) / max(self.largest[name], 1e-6))) - self.headroom, self.bits - 1
         )
+
+    def part(self, name: str) -> int:
+        """Fractional bits of a part of the residual stream: two less than `residual` at worst, and more limbs instead."""
+        return min(max(self.fraction(name), self.residual - 2), self.residual)
 
     def power(self, name: str, fraction: int) -> int:
         """2^k that entries stay below, headroom included."""
