@@ -215,11 +215,11 @@ async def cost(checkpoint: Checkpoint, threads: int, kept: int, tokens: int) -> 
     private = PrivateModel(connect, clock)
     await _timed(private, 4)
     before = hops[0].sent_bytes + hops[0].received_bytes
-    rate = await _timed(private, tokens)
+    rate, cpu = await _timed(private, tokens)
     moved = hops[0].sent_bytes + hops[0].received_bytes - before
     await private.close()
     await host.close()
-    return {"split_tps": rate, "bytes_per_token": moved / (tokens + PROMPT_TOKENS)}
+    return {"split_tps": rate, "split_cpu_ms": cpu, "bytes_per_token": moved / (tokens + PROMPT_TOKENS)}
 
 
 PROMPT_TOKENS = 32
@@ -240,15 +240,17 @@ class _noted:
         return await self._inner.__aexit__(*error)
 
 
-async def _timed(model: Any, tokens: int, name: str = "private:m") -> float:
-    """Tokens a second from the first token to the last."""
+async def _timed(model: Any, tokens: int, name: str = "private:m") -> tuple[float, float]:
+    """Tokens a second from the first token to the last, and milliseconds of processor time for each."""
     sampling = Sampling(temperature=0.0, ignore_eos=True, max_tokens=tokens)
     prompt = tuple(range(1000 + tokens, 1000 + tokens + PROMPT_TOKENS))
-    times = [time.perf_counter() async for _ in model.generate(Request(f"t{tokens}", name, prompt, sampling))]
-    return (len(times) - 1) / (times[-1] - times[0])
+    request = Request(f"t{tokens}", name, prompt, sampling)
+    times = [(time.perf_counter(), time.process_time()) async for _ in model.generate(request)]
+    wall, cpu = (last - first for first, last in zip(times[0], times[-1], strict=True))
+    return (len(times) - 1) / wall, 1e3 * cpu / (len(times) - 1)
 
 
-async def whole_speed(checkpoint: Checkpoint, threads: int, tokens: int) -> float:
+async def whole_speed(checkpoint: Checkpoint, threads: int, tokens: int) -> dict[str, float]:
     from shoal.engine.engine import Engine, EngineConfig
     from shoal.engine.load import load_runner
     from shoal.engine.plan import SchedulerConfig
@@ -258,9 +260,9 @@ async def whole_speed(checkpoint: Checkpoint, threads: int, tokens: int) -> floa
     config = EngineConfig("m", 2048, checkpoint.config.num_layers, SchedulerConfig(block_size=16, num_blocks=256))
     engine = Engine(config, loaded.runner, language_of(checkpoint))
     await _timed(engine, 4, "m")
-    rate = await _timed(engine, tokens, "m")
+    rate, cpu = await _timed(engine, tokens, "m")
     await engine.stop()
-    return rate
+    return {"whole_tps": rate, "whole_cpu_ms": cpu}
 
 
 def main() -> None:
@@ -280,9 +282,9 @@ def main() -> None:
     show([turned], tuple(turned))
     tokens = 48 if options.quick else 128
     whole = asyncio.run(whole_speed(checkpoint, options.threads, tokens))
-    costs = [{"kept": kept, "whole_tps": whole, **asyncio.run(cost(checkpoint, options.threads, kept, tokens))}
+    costs = [{"kept": kept, **whole, **asyncio.run(cost(checkpoint, options.threads, kept, tokens))}
              for kept in (1, 8, 16)]  # fmt: skip
-    show(costs, ("kept", "whole_tps", "split_tps", "bytes_per_token"))
+    show(costs, ("kept", "whole_tps", "split_tps", "whole_cpu_ms", "split_cpu_ms", "bytes_per_token"))
     ratios = {f"split_speed_{row['kept']}": row["split_tps"] / row["whole_tps"] for row in costs}
     finish("split_privacy", [*rows, *loud, turned, *costs], ratios, machine())
 
