@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from shoal.core.errors import InvalidRequest
+from shoal.proof import identity_prover, lookup_prover
+from shoal.proof.circuit import Circuit
 from shoal.proof.fakes import Example, all_examples, with_witness
 from shoal.proof.prover import prove
 from shoal.proof.rejected import ProofRejected
@@ -54,6 +58,44 @@ def test_the_prover_names_what_does_not_hold(name: str) -> None:
         assert fault is not None
         with pytest.raises(InvalidRequest, match=re.escape(str(fault))):
             proof_of(wrong)
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_prover_that_does_not_look_is_rejected(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every column of the witness changed, at both ends: the statement is false and the verifier alone says so."""
+    monkeypatch.setattr(lookup_prover, "refuse_witness", lambda *_: None)
+    monkeypatch.setattr(identity_prover, "refuse_witness", lambda *_: None)
+    example = EXAMPLES[name]
+    for source, values in example.witness.items():
+        for index in (tuple(0 for _ in values.shape), tuple(n - 1 for n in values.shape)):
+            proof = proof_of(with_witness(example, source, index, 1))
+            with pytest.raises(ProofRejected, match=r"opening|lookup|identity"):
+                check(example, proof)
+
+
+def changes(example: Example) -> Iterator[tuple[Circuit, dict[str, np.ndarray]]]:
+    """The statement with one weight, one constant, or one entry of a table changed."""
+    for name, weights in example.weights.items():
+        other = weights.copy()
+        other.flat[-1] = 0 if other.flat[-1] else 1
+        yield example.circuit, {**example.weights, name: other}
+    for name, values in example.circuit.constants.items():
+        changed = {**example.circuit.constants, name: 1 - values}
+        yield replace(example.circuit, constants=changed), example.weights
+    for number, table in enumerate(example.circuit.tables):
+        columns = tuple(np.append(column[:-1], column[-1] + 1) for column in table.columns)
+        tables = list(example.circuit.tables)
+        tables[number] = replace(table, columns=columns)
+        yield replace(example.circuit, tables=tuple(tables)), example.weights
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_other_statements_are_rejected(name: str) -> None:
+    example = EXAMPLES[name]
+    proof = proof_of(example)
+    for circuit, weights in changes(example):
+        with pytest.raises(ProofRejected):
+            verify(circuit, example.public, proof, weights=weights)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

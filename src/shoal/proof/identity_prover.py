@@ -44,11 +44,16 @@ def _start(circuit: Circuit, shapes: Shapes, values: Values, challenges: Challen
         for item, product in zip(own, identities.products(identity), strict=True):
             total = add(total, mul(item.claim, identities.outside_factor(product, vectors)))
         if _output(identity, vectors, shapes, values) != total:
-            fault = unequal(identity, first_fault(identity, shapes, values, vectors), values)
-            raise InvalidRequest(f"{fault}; the witness does not satisfy the circuit", "witness")
+            refuse_witness(identity, vectors, shapes, values)
         output = add(output, mul(weight, total))
         running += own
     return running, output
+
+
+def refuse_witness(identity: Identity, vectors: Vectors, shapes: Shapes, values: Values) -> None:
+    """Raises InvalidRequest that names the first index at which an identity that does not hold fails."""
+    fault = unequal(identity, first_fault(identity, shapes, values, vectors), values)
+    raise InvalidRequest(f"{fault}; the witness does not satisfy the circuit", "witness")
 
 
 def _output(identity: Identity, vectors: Vectors, shapes: Shapes, values: Values) -> Element:

@@ -67,10 +67,15 @@ def rows_of_lookups(circuit: Circuit, shapes: Shapes, values: Values) -> list[Ro
         finder = finders[lookup.table]
         rows, found = find_rows(finder, _keys(lookup, shapes, values))
         if not found.all():
-            place = tuple(int(i) for i in np.unravel_index(int(found.argmin()), lookup.space))
-            raise InvalidRequest(f"{no_row(lookup, place, values)}; the witness is wrong", "witness")
+            refuse_witness(lookup, int(found.argmin()), values)
         result.append(rows.astype(np.min_scalar_type(len(finder.order))).reshape(lookup.space))
     return result
+
+
+def refuse_witness(lookup: Lookup, position: int, values: Values) -> None:
+    """Raises InvalidRequest that names the index whose keys are no row, given its position in the flat space."""
+    place = tuple(int(i) for i in np.unravel_index(position, lookup.space))
+    raise InvalidRequest(f"{no_row(lookup, place, values)}; the witness does not satisfy the circuit", "witness")
 
 
 def multiplicities(circuit: Circuit, rows: Sequence[Rows]) -> dict[str, npt.NDArray[np.int64]]:
