@@ -5,7 +5,7 @@ What it does not: decide whom to ask (`fleet`), prove (`proof`), or run a model 
 
 Reading order: commit (salted commitments), fingerprint (activations in 9 bytes a token), receipt (bytes, signature),
 seal (a `Generate` whose answers are signed), chain (numbers and links), shelf (the chain on disk), inspect (everything
-that can be wrong with a receipt, in words).
+that can be wrong with a receipt, in words). Then the checks, which have their own order in `check`.
 
 What this does not protect against: a receipt says who answers for an answer, not that the answer is right, and not that
 the model named was the one that ran: that takes a check. A signer may keep two chains; two receipts of one number, seen
