@@ -70,10 +70,39 @@ static void commitment(void) {
   print("combine", out, sizeof(fx) * (COLUMNS - 3));
 }
 
+// a and b as tables of extension elements, the second half of which may be short.
+static void sumchecks(void) {
+  const fx *p = (fx *)a, *q = (fx *)b, *weights = (fx *)matrix;
+  fx *r = (fx *)out, one = {1, 0};
+  for (int is_base = 0; is_base < 2; is_base++) {
+    proof_round_sums(is_base, a, q, 1000, 512, 1, &one, 0, &one, 1, r);
+    proof_round_sums(is_base, a, q, 1000, 512, 1, weights, 1, &one, 1, r + 2);
+    proof_round_sums(is_base, a, q, 50, 32, 20, weights, 1, weights + 40, 10, r + 4);
+    proof_fraction_sums(is_base, a, q, q + 300, p, 256, 211, weights, weights + 9, 4, weights + 20, 64, r + 6);
+    proof_fraction_sums(is_base, a, q, q + 300, p, 8, 13, weights, weights + 9, 2, weights + 20, 4, r + 8);
+    print("round sums", r, sizeof(fx) * 10);
+    proof_short_fold(is_base, a, 900, 512, q, weights, r);
+    print("short fold", r, sizeof(fx) * 512);
+    proof_fraction_layer(is_base, a, q, 512, 400, r, r + 512);
+    print("fraction layer", r, sizeof(fx) * 1024);
+  }
+  proof_add_outer(r, p, 30, q, 33);
+  print("add outer", r, sizeof(fx) * 990);
+  proof_eq_prefix(p, 10, 777, r);
+  print("eq prefix", r, sizeof(fx) * 777);
+  const int kinds[] = {1, 2, 4, 8, 9, 16};
+  for (int k = 0; k < 6; k++) {
+    proof_contract(kinds[k], b, 2, 20, 20, p, 2, r);
+    proof_contract(kinds[k], b, 40, 20, 1, p, 1, r + 80);
+    print("contract", r, sizeof(fx) * 120);
+  }
+}
+
 int main(void) {
   proof_set_threads(2);
   fill(a, 2 * N), fill(b, 2 * N), fill(matrix, ROWS * COLUMNS);
   vectors();
   commitment();
+  sumchecks();
   return 0;
 }
