@@ -80,6 +80,28 @@ def test_any_bit_flipped_in_an_opening_is_found(made: Signed, data: st.DataObjec
     assert not inspect(Signed(made.receipt, opening)).is_valid
 
 
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers(-5, 2**63) | st.text(max_size=5) | st.binary(max_size=40) | st.just(0.5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_any_field_of_any_other_value_is_refused_or_unsigned(made: Signed, data: st.DataObject) -> None:
+    plain = compact(made.receipt)
+    name = data.draw(st.sampled_from([*Receipt.__dataclass_fields__, "extra"]))
+    value = data.draw(PLAIN)
+    if name in plain and encode(plain[name]) == encode(value):
+        return
+    try:
+        receipt = read_receipt(encode({**plain, name: value}))
+    except RemoteError:
+        return
+    assert not inspect(Signed(receipt)).is_valid
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.binary(max_size=300))
 def test_bytes_that_are_none_are_refused_and_nothing_else_happens(data: bytes) -> None:
