@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from shoal.core.errors import BadWeights
+from shoal.proof.circuit import Index
+from shoal.proof.graph.check import check_graph
 from shoal.proof.graph.interpreter import run
 from shoal.proof.graph.ir import Graph, Requantize
 from shoal.proof.graph.store import digest, load, save, to_json
@@ -78,3 +80,44 @@ def test_broken_files_say_what_is_broken(graph: Graph, tmp_path: Path) -> None:
     (tmp_path / "graph.json").write_text(to_json(graph)[:-9])
     with pytest.raises(BadWeights, match="expected"):
         load(tmp_path)
+
+
+def test_what_means_nothing_is_refused(graph: Graph) -> None:
+    """One fault at a time in a graph that is right: each is named."""
+    assert check_graph(graph) is graph
+    by_kind = {type(node.operator).__name__: place for place, node in enumerate(graph.nodes)}
+
+    def with_node(kind: str, **changes: object) -> Graph:
+        place = by_kind[kind]
+        node = graph.nodes[place]
+        own = {name: value for name, value in changes.items() if name in ("inputs", "output")}
+        rest = {name: value for name, value in changes.items() if name not in own}
+        other = replace(node, operator=replace(node.operator, **rest), **own)  # type: ignore[arg-type]
+        return replace(graph, nodes=(*graph.nodes[:place], other, *graph.nodes[place + 1 :]))
+
+    def with_tensor(name: str, **changes: object) -> Graph:
+        return replace(graph, tensors={**graph.tensors, name: replace(graph.tensors[name], **changes)})  # type: ignore[arg-type]
+
+    wrong = [
+        with_node("Contract", inputs=("tokens",)),
+        with_node("Contract", inputs=("logits", "logits")),
+        with_node("Contract", left=(Index(),) * 7),
+        with_node("Affine", output="tokens"),
+        with_node("Requantize", shift=-1),
+        with_node("Requantize", low=1 << 40),
+        with_node("Table", values="tokens"),
+        with_node("Softmax", one=3),
+        with_node("Softmax", values="embedding"),
+        with_node("InverseRoot", mantissa=9),
+        with_tensor("tokens", role="weight"),
+        with_tensor("embedding", shape=(1, 2)),
+        with_tensor("logits", shape=(0,)),
+        with_tensor("logits", high=1 << 70),
+        with_tensor("logits", fraction=0.5),
+        replace(graph, outputs=("nothing",)),
+        replace(graph, outputs=()),
+        replace(graph, nodes=graph.nodes[::-1]),
+    ]
+    for fault in wrong:
+        with pytest.raises(BadWeights, match=r"graph\.json"):
+            check_graph(fault)

@@ -6,7 +6,7 @@ importers choose scales), circuits (`proof.lower`), cryptography.
 
 Files in reading order: ir (Graph, Node, the operators), exact (reads and products of int64 arrays that refuse to wrap),
 interpreter (the reference), builder (ranges of tensors, one method for each operator), tables (fixed functions as
-tables), operators (layers made of operators), attention, store (JSON + npz, digest).
+tables), operators (layers made of operators), attention, store (JSON + npz, digest), check (graphs from files).
 
 What this does not protect against: a graph that is a bad copy of its float model. The importers report the error.
 """

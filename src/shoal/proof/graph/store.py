@@ -16,6 +16,7 @@ import numpy as np
 from shoal.core.errors import BadWeights
 from shoal.crypto.hashes import hasher
 from shoal.proof.circuit import Index
+from shoal.proof.graph.check import check_graph
 from shoal.proof.graph.ir import (
     Affine,
     Contract,
@@ -63,7 +64,7 @@ def load(folder: Path) -> Graph:
     try:
         described = json.loads(file.read_text())
         arrays = _arrays(folder / "arrays.npz", described)
-        return _graph(described, arrays)
+        return check_graph(_graph(described, arrays))
     except BadWeights:
         raise
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
