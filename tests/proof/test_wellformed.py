@@ -33,6 +33,12 @@ BAD: dict[str, Circuit] = {
         GOOD, sources=(Source("c", (2,), "constant"),), constants={"c": np.zeros(3, np.int64)}
     ),
     "columns of one length": replace(GOOD, tables=(Table("rest", (np.arange(3), np.arange(4))),)),
+    "signed integers of this machine": replace(GOOD, tables=(Table("rest", (np.arange(16).astype(">i8"),)),)),
+    "signed integers of this machine, found <u8": replace(
+        GOOD,
+        sources=(Source("c", (2,), "constant"),),
+        constants={"c": np.zeros(2, np.uint64)},
+    ),
     "a table of this circuit": replace(GOOD, lookups=(replace(LOOKUP, table="other"),)),
     "a key for each column": replace(GOOD, lookups=(replace(LOOKUP, keys=LOOKUP.keys * 2),)),
     "axes of at least one index": replace(GOOD, lookups=(replace(LOOKUP, space=(3, 0)),)),
@@ -74,3 +80,15 @@ def test_numbers_have_to_fit_the_sources() -> None:
     for witness, words in cases:
         with pytest.raises(InvalidRequest, match=words):
             prove(example.circuit, example.weights, example.public, witness)
+
+
+def test_any_type_that_holds_the_integers_will_do() -> None:
+    example = dense()
+    proof = prove(example.circuit, example.weights, example.public, example.witness)
+    kinds: tuple[np.dtype[np.signedinteger[Any]], ...] = (np.dtype("<i4"), np.dtype(">i4"), np.dtype(">i8"))
+    for kind in kinds:
+        weights, public, witness = (
+            {name: values.astype(kind) for name, values in part.items()}
+            for part in (example.weights, example.public, example.witness)
+        )
+        assert prove(example.circuit, weights, public, witness) == proof

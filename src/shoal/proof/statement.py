@@ -52,7 +52,7 @@ def _integers(kind: str, name: str, values: object, shape: tuple[int, ...]) -> n
     array = np.asarray(values)
     if array.shape != shape or array.dtype.kind not in "iub":
         raise InvalidRequest(f"{name}: expected integers of shape {shape}, found {array.dtype} {array.shape}", kind)
-    if array.dtype.kind == "i":
+    if array.dtype.kind == "i" and array.dtype.isnative:
         return array
     if array.dtype == np.uint64 and array.size and int(array.max()) >= 1 << 63:
         raise InvalidRequest(f"{name}: expected integers below 2^63, found {int(array.max())}", kind)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from shoal.core.errors import InvalidRequest
 from shoal.proof import logup
-from shoal.proof.circuit import Circuit, Expr, Index, Read, Source
+from shoal.proof.circuit import Circuit, Expr, Index, IntArray, Read, Source
 
 
 def check_circuit(circuit: Circuit) -> None:
@@ -19,6 +19,8 @@ def check_circuit(circuit: Circuit) -> None:
     for table in circuit.tables:
         lengths = {len(column) for column in table.columns}
         _require(len(lengths) == 1 and min(lengths) > 0, table.name, "columns of one length, at least one entry")
+        for column in table.columns:
+            _check_integers(table.name, column)
     for lookup in circuit.lookups:
         _require(lookup.table in tables, lookup.label, f"a table of this circuit, found {lookup.table!r}")
         _require(
@@ -49,7 +51,6 @@ def _check_names(circuit: Circuit) -> None:
     for names in (sources + counted, tables):
         double = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
         _require(not double, "circuit", f"sources, and tables, of different names, found twice: {double}")
-    _require(len(circuit.lookups) < 1 << 32, "circuit", "fewer than 2^32 lookups")
 
 
 def _check_source(source: Source, circuit: Circuit) -> None:
@@ -61,6 +62,12 @@ def _check_source(source: Source, circuit: Circuit) -> None:
     if known:
         found = circuit.constants[source.name].shape
         _require(found == source.shape, source.name, f"constants of shape {source.shape}, found {found}")
+        _check_integers(source.name, circuit.constants[source.name])
+
+
+def _check_integers(where: str, array: IntArray) -> None:
+    found = f"{array.dtype.str} of shape {array.shape}"
+    _require(array.dtype.kind == "i" and array.dtype.isnative, where, f"signed integers of this machine, found {found}")
 
 
 def _check_space(label: str, lengths: Sequence[int]) -> None:
