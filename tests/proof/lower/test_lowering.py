@@ -8,6 +8,7 @@ from circuit_checks import faults, holds, values_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shoal.core.errors import InvalidRequest
 from shoal.proof.circuit import Index
 from shoal.proof.graph import attention, operators
 from shoal.proof.graph.attention import Norm, SoftmaxScale
@@ -182,3 +183,11 @@ def test_the_same_graph_gives_the_same_circuit() -> None:
 
     assert made() == made()
     assert identity(2) == (axis(0), axis(1))
+
+
+def test_a_graph_whose_sums_could_wrap_is_refused() -> None:
+    b = Builder()
+    wide = Range(-(1 << 31), 1 << 31)
+    b.contract("y", b.input("x", (4,), wide), b.input("z", (4,), wide), Sum((), (4,), (axis(0),), (axis(0),)))
+    with pytest.raises(InvalidRequest, match="half the field"):
+        lower(b.finish(("y",)))

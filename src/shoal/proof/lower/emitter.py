@@ -83,8 +83,10 @@ class Emitter:
         self.fills[name] = fill
         return name
 
-    def public(self, name: str, shape: Shape) -> str:
-        self._declare(Source(name, shape, "public"))
+    def public(self, name: str, tensor: str) -> str:
+        """A public source for an output tensor."""
+        declared = self.graph.tensors[tensor]
+        self._declare(Source(name, declared.shape, "public", (declared.low, declared.high)))
         return name
 
     def _declare(self, source: Source) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from shoal.proof.bounds import check_bounds
 from shoal.proof.circuit import Circuit, Expr
 from shoal.proof.graph.interpreter import run
 from shoal.proof.graph.ir import (
@@ -25,6 +26,7 @@ from shoal.proof.lower.form import View, read_source
 from shoal.proof.lower.functions import lower_inverse_root, lower_softmax, lower_table
 from shoal.proof.lower.limbs import Plan, plan
 from shoal.proof.lower.requantize import lower_requantize
+from shoal.proof.wellformed import check_circuit
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +66,16 @@ def public_name(output: str) -> str:
 
 
 def lower(graph: Graph) -> Lowered:
-    """Twice: to count what is range-checked, then with limbs chosen for these counts."""
+    """Twice: to count what is range-checked, then with limbs chosen for these counts.
+
+    InvalidRequest for a graph whose sums could pass half the field: use fewer bits.
+    """
     limbs = plan(_emit(graph, {}).demands)
     emitter = _emit(graph, limbs)
-    return Lowered(graph, emitter.circuit(), emitter.fills)
+    circuit = emitter.circuit()
+    check_circuit(circuit)
+    check_bounds(circuit, {})
+    return Lowered(graph, circuit, emitter.fills)
 
 
 def _emit(graph: Graph, limbs: Plan) -> Emitter:
@@ -101,6 +109,6 @@ def _lower_node(emitter: Emitter, node: Node) -> View:
 
 def _publish(emitter: Emitter, name: str) -> None:
     view = emitter.view(name)
-    source = emitter.public(public_name(name), emitter.graph.tensors[name].shape)
+    source = emitter.public(public_name(name), name)
 
     emitter.equal(f"{source} is public", view.form, Expr((read_source(source, view.factors),)))
