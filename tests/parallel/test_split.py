@@ -332,3 +332,34 @@ def test_a_host_that_stops_ends_its_sessions() -> None:
         await private.close()
 
     asyncio.run(run())
+
+
+def test_tokens_are_charged_by_the_share_of_layers_and_a_peer_beyond_its_rate_waits() -> None:
+    class Naps(SystemClock):
+        naps: list[float]
+
+        async def sleep(self, delay_s: float) -> None:
+            if 0 < delay_s < 1:
+                self.naps.append(delay_s)
+                delay_s = 0
+            await super().sleep(delay_s)
+
+    async def run() -> None:
+        clock = Naps()
+        clock.naps = []
+        swarm = Swarm([(1, 4), (4, 5)], clock=clock)
+        charged: list[float] = []
+
+        def charge(peer: PeerId, num_tokens: float) -> float:
+            charged.append(num_tokens)
+            return 0.25
+
+        swarm.hosts[0].charge = charge
+        private = swarm.private()
+        await answers(private.generate, [ask("x" * 30, tokens=5)])
+        await private.close()
+        await swarm.close()
+        assert charged == [15.0, 0.5, 0.5, 0.5, 0.5]  # three of six layers
+        assert clock.naps == [0.25] * 5
+
+    asyncio.run(run())

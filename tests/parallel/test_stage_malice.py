@@ -139,7 +139,7 @@ def test_frames_read_back_as_they_were_written() -> None:
 
 
 def test_states_that_are_not_numbers_are_refused() -> None:
-    for value in (np.nan, np.inf):
+    for value in (np.nan, np.inf, -np.inf, 1e9, -1e9):
         parts = write_step([Rows(0, 1, (0,))], np.full((1, 8), value, np.float32))
         with pytest.raises(PeerFault, match="finite"):
             read_frame(b"".join(bytes(part) for part in parts), 8)

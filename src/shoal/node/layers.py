@@ -12,6 +12,7 @@ from functools import partial
 from shoal.core.clock import Clock
 from shoal.core.errors import BadConfig
 from shoal.core.service import ModelCard
+from shoal.fleet.accounts import Accounts
 from shoal.fleet.provider import Provider
 from shoal.mesh.peer_id import PeerId
 from shoal.models.checkpoint import Checkpoint, open_checkpoint
@@ -83,7 +84,8 @@ async def layers_among_peers(config: NodeConfig, mesh: Mesh, fleet: Fleet, clock
 async def _serving(config: NodeConfig, mesh: Mesh, clock: Clock) -> AsyncIterator[None]:
     stages = [await asyncio.to_thread(_stage, config, parse_layers(text)) for text in config.share_layers]
     accounts, is_swarm = mesh.accounts, mesh.parts.place.secret is not None
-    host = StageHost(stages, lambda peer: accounts.check_consent(peer, is_swarm), clock)
+    consent = partial(_consent, accounts, is_swarm)
+    host = StageHost(stages, consent, clock, partial(_charge, accounts, clock))
     host.register(mesh.parts.rpc)
     for stage in stages:
         say(f"computing layers {stage.info.first} to {stage.info.last} of {stage.info.model} for peers")
@@ -110,6 +112,17 @@ async def _split(config: NodeConfig, wish: Wish, mesh: Mesh, fleet: Fleet, clock
     finally:
         del fleet.upstreams[split.name]
         await private.close()
+
+
+def _consent(accounts: Accounts, is_member: bool, peer: PeerId) -> None:
+    accounts.check_consent(peer, is_member)
+
+
+def _charge(accounts: Accounts, clock: Clock, peer: PeerId, num_tokens: float) -> float:
+    """Counted with what the peer's requests take; beyond its rate it waits until the minute has room again."""
+    accounts.settle(peer, max(1, round(num_tokens)), clock.monotonic(), seats=0)
+    account = accounts.get(peer)
+    return 0.0 if account is None else max(0.0, -account.budget / accounts.limits.tokens_per_minute * 60.0)
 
 
 def _stage(config: NodeConfig, wish: Wish) -> Stage:

@@ -34,19 +34,32 @@ from shoal.parallel.stage import Session, Stage
 FIRST_S = 20.0
 IDLE_S = 900.0
 TAKE_S = 30.0
+MAX_WAIT_S = 30.0
+"""For a peer beyond its rate: less than `hop.STEP_S`, after which it would think this node gone."""
 MAX_SESSIONS = 16
 MAX_PER_PEER = 4
 MAX_SHARE = 0.5
 """Of a stage's cache, for one session: two askers always fit."""
 
 
+def _free(peer: PeerId, num_tokens: float) -> float:
+    """A charge that costs nothing."""
+    return 0.0
+
+
 @dataclass(slots=True)
 class StageHost:
-    """`consent` raises (Unauthorized) for a peer that is not served; it is asked for every session and every offer."""
+    """Serves `stages` until `close`.
+
+    consent  raises (Unauthorized) for a peer that is not served; it is asked for every session and every offer.
+    charge   (peer, tokens) after each step -> seconds its next one waits. A token through a third of the layers is a
+             third of one.
+    """
 
     stages: Sequence[Stage]
     consent: Callable[[PeerId], None]
     clock: Clock
+    charge: Callable[[PeerId, float], float] = _free
     sessions: Counter[PeerId] = field(default_factory=Counter)
     _works: set[asyncio.Future[None]] = field(default_factory=set)
     _is_closed: bool = False
@@ -70,7 +83,7 @@ class StageHost:
         wish = read_open(await within(self.clock, FIRST_S, anext(messages)))
         stage = self._find(wish)
         self._admit(incoming.peer, stage, wish)
-        work = asyncio.ensure_future(self._session(call, messages, stage, wish))
+        work = asyncio.ensure_future(self._session(incoming.peer, call, messages, stage, wish))
         self._works.add(work)
         try:
             await work
@@ -110,15 +123,19 @@ class StageHost:
             raise Overloaded(f"expected at most {most} blocks of cache, found {wish.num_blocks}", 30.0)
         self.sessions[peer] += 1
 
-    async def _session(self, call: CallStream, messages: AsyncIterator[memoryview], stage: Stage, wish: Open) -> None:
+    async def _session(
+        self, peer: PeerId, call: CallStream, messages: AsyncIterator[memoryview], stage: Stage, wish: Open
+    ) -> None:
         loop = asyncio.get_running_loop()
         taking = self._thread.submit(stage.take, wish.num_blocks)
         try:
             session = await asyncio.wrap_future(taking)
             await self._send(call, [write_info(stage.info)])
             while (message := await self._next(messages)) is not None:
-                if answer := await loop.run_in_executor(self._thread, _obey, stage, session, message):
+                answer, num_tokens = await loop.run_in_executor(self._thread, _obey, stage, session, message)
+                if answer:
                     await self._send(call, answer)
+                    await self.clock.sleep(min(self.charge(peer, num_tokens), MAX_WAIT_S))
             await call.end()
         finally:
             self._thread.submit(_give_back, stage, taking)
@@ -138,10 +155,12 @@ def _give_back(stage: Stage, taking: Future[Session]) -> None:
         stage.give_back(taking.result())
 
 
-def _obey(stage: Stage, session: Session, message: memoryview) -> list[Bytes]:
-    """In the stage's thread: what to answer, or nothing."""
-    frame = read_frame(message, stage.info.hidden_size)
+def _obey(stage: Stage, session: Session, message: memoryview) -> tuple[list[Bytes], float]:
+    """In the stage's thread: what to answer, or nothing, and what it cost in tokens of a whole model."""
+    info = stage.info
+    frame = read_frame(message, info.hidden_size)
     if isinstance(frame, CopyFrame):
         stage.copy(session, frame)
-        return []
-    return write_stream(stage.step(session, frame))
+        return [], 0.0
+    share = (info.last - info.first) / max(info.num_layers, 1)
+    return write_stream(stage.step(session, frame)), share * len(frame.stream)
