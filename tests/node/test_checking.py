@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from shoal.core.clock import VirtualClock
-from shoal.core.errors import BadConfig, Unauthorized
+from shoal.core.errors import BadConfig, InvalidRequest, Unauthorized
+from shoal.core.request import Request
 from shoal.fleet.accounts import Accounts
 from shoal.fleet.accounts import Limits as Shares
+from shoal.fleet.wire import read_request, write_request
 from shoal.mesh.fakes import numbered
+from shoal.node.audit_wishes import MEANS, no_audits, policy_of, read_policies
 from shoal.node.calibrating import requests, save, ways
-from shoal.node.checking import LIMITS_FILE, _holding, _told, find_limits, in_words, read_policies
+from shoal.node.checking import LIMITS_FILE, _holding, _told, find_limits, in_words
 from shoal.node.config import NO_MODEL, NodeConfig
 from shoal.node.fleet import Fleet
 from shoal.trust.calibrate import STATISTICS, Limits, Pair, Tail
 from shoal.trust.calibrate_file import format_limits, parse_limits, read_limits, shipped_limits
 from shoal.trust.check_audit import Record
-from shoal.trust.policy import Policy
+from shoal.trust.policy import Draw, Policy
+from shoal.trust.statement import essence
 from shoal.trust.verdict import Cost, Verdict
 
 PAIR = Pair("cpu a", "cpu b", "Q4_1")
@@ -44,6 +49,36 @@ def test_audits_are_read_and_what_cannot_be_is_refused_before_anything_loads(tmp
     with pytest.raises(BadConfig, match="no peers"):
         read_policies(config, has_peers=False)
     assert read_policies(replace(config, audit=()), has_peers=False) == ()
+
+
+def test_a_request_may_wish_for_a_tier_or_say_what_is_at_stake() -> None:
+    asked = Request("r", "m", "hi")
+    means = {"fingerprint": MEANS["fingerprint"]}
+    wished = partial(policy_of, "member", means)  # type: ignore[arg-type]
+    assert wished(asked) is None
+    assert wished(replace(asked, audit="fingerprint:0.5")) == Policy("fingerprint", 0.5)
+    assert wished(replace(asked, audit="medium")) == Policy("fingerprint", 1.0)
+    assert wished(replace(asked, audit="low")) == Policy("fingerprint", 0.05)
+    refused = {
+        "can by: fingerprint": "proof:1",
+        "no check meets the wish": "high",
+        "TIER:RATE": "sometimes",
+    }
+    for words, audit in refused.items():
+        with pytest.raises(InvalidRequest, match=words):
+            wished(replace(asked, audit=audit))
+    known = policy_of("known", MEANS, replace(asked, audit="low"))
+    assert known is not None
+    assert not Draw(b"s").is_drawn(known, b"receipt")
+    with pytest.raises(InvalidRequest, match="start it with --audit"):
+        no_audits(replace(asked, audit="low"))
+    assert no_audits(asked) is None
+
+
+def test_whoever_answers_learns_nothing_of_audits() -> None:
+    asked = Request("r", "m", "hi", audit="fingerprint:1")
+    assert read_request(write_request(asked, 0.0), 0.0).audit == ""
+    assert essence(asked).audit == ""
 
 
 def test_only_a_failed_check_keeps_the_router_away_from_a_peer(tmp_path: Path) -> None:

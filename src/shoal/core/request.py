@@ -153,6 +153,8 @@ class Request:
     priority     lower runs first; equal priorities are first come, first served.
     deadline     absolute, on the monotonic clock of the machine that holds this object, in seconds; None: no limit.
     receipt      attach a `Receipt` to the last chunk.
+    audit        how the answer is to be checked if a peer makes it: TIER, TIER:RATE, or what a wrong answer would cost
+                 (low, medium, high); empty: as the node was told. Never sent to whoever answers.
     approximation  what may be left out to save time or memory; None: nothing.
     resume       go on with an answer begun elsewhere, one choice at a time (n = 1); nothing of it is repeated, but
                  limits, penalties, stop strings and usage count it.
@@ -171,5 +173,6 @@ class Request:
     priority: int = 0
     deadline: float | None = None
     receipt: bool = False
+    audit: str = ""
     approximation: Approximation | None = None
     resume: Resume | None = None

@@ -35,9 +35,9 @@ MAX_BATCH = 4096
 
 
 def write_request(request: Request, now: float) -> bytes:
-    """`now`: monotonic seconds here, where `request.deadline` is meant."""
+    """`now`: monotonic seconds here, where `request.deadline` is meant. Who answers does not learn of `audit`."""
     left = None if request.deadline is None else max(0.0, request.deadline - now)
-    return encode(compact(replace(request, deadline=left)))
+    return encode(compact(replace(request, deadline=left, audit="")))
 
 
 def read_request(data: bytes | memoryview, now: float) -> Request:

@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 
 from shoal.core.clock import Clock
-from shoal.core.errors import BadConfig, InvalidRequest
 from shoal.core.receipt import ModelIdentity
 from shoal.core.request import Request
 from shoal.core.units import format_duration
@@ -19,8 +18,8 @@ from shoal.engine.sampler import SamplerState
 from shoal.fleet.accounts import Accounts
 from shoal.fleet.provider import Provider
 from shoal.mesh.peer_id import PeerId
+from shoal.node.audit_wishes import MEANS, TRUST, Wished, no_audits, policy_of
 from shoal.node.compose import Node
-from shoal.node.config import NO_MODEL, NodeConfig
 from shoal.node.fleet import Fleet
 from shoal.node.meshing import Mesh
 from shoal.trust.calibrate_file import find, read_limits, shipped_limits
@@ -30,35 +29,16 @@ from shoal.trust.check_rerun import FindRerunner, Question, Rerunner
 from shoal.trust.distribution_check import DistributionCheck
 from shoal.trust.distribution_serve import Verifier
 from shoal.trust.fingerprint_check import FindLimits, FingerprintCheck
-from shoal.trust.policy import Draw, Policy, parse_policy
+from shoal.trust.policy import Draw, Policy
 from shoal.trust.verdict import Tier, Verdict
 
 PRIORITY = 900
 """Behind every request, peers' included (`fleet.accounts.PEER_PRIORITY`)."""
 LIMITS_FILE = Path("checks", "limits.json")
-AUDITABLE: tuple[Tier, ...] = ("fingerprint", "distribution")
 LOOK_S = 0.05
 UNSIGNED = "its answer came without a receipt that can be checked"
 
 IsIdle = Callable[[], bool]
-
-
-def read_policies(config: NodeConfig, has_peers: bool) -> tuple[Policy, ...]:
-    """What `audit` says. BadConfig for what this node could never do."""
-    try:
-        policies = tuple(parse_policy(text) for text in config.audit)
-    except InvalidRequest as error:
-        raise BadConfig("audit", str(error)) from None
-    if unable := [policy.tier for policy in policies if policy.tier not in AUDITABLE]:
-        able = " and ".join(AUDITABLE)
-        raise BadConfig("audit", f"answers of a language model are checked by {able}, not by {unable[0]}")
-    if len({policy.tier for policy in policies}) < len(policies):
-        raise BadConfig("audit", "expected each tier once")
-    if policies and not has_peers:
-        raise BadConfig("audit", "there are no peers whose answers could be checked: join a mesh, or share")
-    if policies and config.model == NO_MODEL:
-        raise BadConfig("audit", "peers' answers are checked by running them again, and this node has no model")
-    return policies
 
 
 def find_limits(home: Path) -> FindLimits:
@@ -96,8 +76,11 @@ def _state(node: Node, question: Question) -> SamplerState:
 
 
 @asynccontextmanager
-async def among_peers(policies: Sequence[Policy], node: Node, mesh: Mesh, fleet: Fleet) -> AsyncIterator[None]:
-    """Verify for peers that are served here, and check a share of peers' answers, as long as this is open."""
+async def among_peers(policies: Sequence[Policy], node: Node, mesh: Mesh, fleet: Fleet) -> AsyncIterator[Wished]:
+    """Verify for peers that are served here, and check a share of peers' answers, as long as this is open.
+
+    Gives what makes a policy of a request's own wish.
+    """
 
     def is_idle() -> bool:
         stats = node.engine.stats()
@@ -107,12 +90,12 @@ async def among_peers(policies: Sequence[Policy], node: Node, mesh: Mesh, fleet:
     admit = partial(_admitted, mesh.accounts, mesh.clock)
     Verifier(mesh.parts.place.key, find_rerunner, admit, mesh.clock).register(mesh.parts.rpc)
     if not policies:
-        yield
+        yield no_audits
         return
     audits = _audits(policies, find_rerunner, mesh, fleet, is_idle)
     task = asyncio.create_task(audits.run())
     try:
-        yield
+        yield audits.wished
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
@@ -125,9 +108,17 @@ def _audits(
     if any(policy.tier == "distribution" for policy in policies):  # it shows prompts to others, so only where asked for
         key, candidates = mesh.parts.place.key, partial(_candidates, mesh)
         checkers["distribution"] = DistributionCheck(key, mesh.parts.rpc, candidates)
+    wished = partial(policy_of, TRUST[mesh.sharing], {tier: MEANS[tier] for tier in checkers})
     draw = Draw(secrets.token_bytes(32))
     audits = Audits(
-        policies, draw, checkers, mesh.clock, is_idle, partial(_told, fleet), partial(fleet.distrust, reason=UNSIGNED)
+        policies,
+        draw,
+        checkers,
+        mesh.clock,
+        is_idle,
+        partial(_told, fleet),
+        partial(fleet.distrust, reason=UNSIGNED),
+        wished,
     )
 
     def audited(provider: Provider) -> Provider:

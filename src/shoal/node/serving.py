@@ -9,11 +9,11 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from shoal.core.clock import SystemClock
 from shoal.core.errors import BadConfig, InvalidRequest, Unsupported
 from shoal.core.service import Service
+from shoal.node.audit_wishes import Wished, no_audits, read_policies, wishing
 from shoal.node.compose import compose
 from shoal.node.config import NO_MODEL, NodeConfig
 from shoal.node.fleet import Fleet, with_upstreams
@@ -21,9 +21,6 @@ from shoal.node.receipts import name_alone, open_signing
 from shoal.node.swarms import Here, with_swarms
 from shoal.node.terminal import say
 from shoal.server import ServerConfig
-
-if TYPE_CHECKING:
-    from shoal.trust.policy import Policy
 
 
 @asynccontextmanager
@@ -36,7 +33,7 @@ async def serving(config: NodeConfig) -> AsyncIterator[Service]:
             from shoal.node.layers import check_layers
 
             check_layers(config, wants_mesh(config))
-        policies = _policies(config)
+        policies = read_policies(config, wants_mesh(config))
         clock, local, identity, here, node = SystemClock(), None, name_alone, None, None
         if config.model != NO_MODEL:
             say(f"loading {config.model}")
@@ -47,8 +44,9 @@ async def serving(config: NodeConfig) -> AsyncIterator[Service]:
             raise BadConfig("model", "none, and nobody else to ask: name an upstream or join a mesh")
         signing = stack.enter_context(open_signing(config, clock, identity))
         if local is not None and not config.upstreams and not wants_mesh(config):
-            yield signing.service(with_swarms(local, here))
+            yield wishing(signing.service(with_swarms(local, here)), no_audits)
             return
+        wished: Wished = no_audits
         fleet = await stack.enter_async_context(with_upstreams(Fleet(config, clock, local, signing=signing)))
         if wants_mesh(config):
             from shoal.node.meshing import meshing
@@ -59,12 +57,12 @@ async def serving(config: NodeConfig) -> AsyncIterator[Service]:
             if node is not None:
                 from shoal.node.checking import among_peers
 
-                await stack.enter_async_context(among_peers(policies, node, mesh, fleet))
+                wished = await stack.enter_async_context(among_peers(policies, node, mesh, fleet))
             if config.share_layers or config.split:
                 from shoal.node.layers import layers_among_peers
 
                 await stack.enter_async_context(layers_among_peers(config, mesh, fleet, SystemClock()))
-        yield signing.service(with_swarms(fleet.service(), here))
+        yield wishing(signing.service(with_swarms(fleet.service(), here)), wished)
 
 
 _SHARING = {
@@ -73,15 +71,6 @@ _SHARING = {
     "swarm": "whoever has the ticket",
     "public": "everybody",
 }
-
-
-def _policies(config: NodeConfig) -> tuple[Policy, ...]:
-    """BadConfig for audits that cannot be."""
-    if not config.audit:
-        return ()
-    from shoal.node.checking import read_policies
-
-    return read_policies(config, wants_mesh(config))
 
 
 def wants_mesh(config: NodeConfig) -> bool:

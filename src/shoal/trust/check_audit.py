@@ -68,7 +68,7 @@ class _Drawn:
 @dataclass(slots=True)
 class Audits:
     """`is_idle`: nobody's request runs or waits here. `told` hears every record, whoever it accuses or clears;
-    `unsigned` the name of a peer whose answer cannot be checked.
+    `unsigned` the name of a peer whose answer cannot be checked. `wished`: what a request itself says, if anything.
 
     counts  "drawn", "dropped", "unsigned" (no receipt that held, or nothing in it to check), "pass", "fail", "unsure",
             "error".
@@ -81,6 +81,7 @@ class Audits:
     is_idle: Callable[[], bool]
     told: Callable[[Record], None] = lambda record: None
     unsigned: Callable[[str], None] = lambda peer: None
+    wished: Callable[[Request], Policy | None] = lambda request: None
     counts: Counter[str] = field(default_factory=Counter)
     _queue: deque[tuple[Policy, _Drawn]] = field(default_factory=deque)
     _records: OrderedDict[str, tuple[Record, ...]] = field(default_factory=OrderedDict)
@@ -109,7 +110,9 @@ class Audits:
 
     def offer(self, peer: str, request: Request, receipt: Receipt, opening: Opening) -> None:
         """An answer of `peer` is there: it may be drawn. Never raises, never waits."""
-        drawn = [policy for policy in self.policies if self.draw.is_drawn(policy, receipt_digest(receipt))]
+        wished = self.wished(request)
+        policies = self.policies if wished is None else (wished,)
+        drawn = [policy for policy in policies if self.draw.is_drawn(policy, receipt_digest(receipt))]
         if not drawn:
             return
         resume = request.resume

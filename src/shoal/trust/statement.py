@@ -15,7 +15,7 @@ from shoal.trust.commit import SegmentOpening, commit, merkle_root, open_leaf, s
 
 def essence(request: Request) -> Request:
     """The request without what does not change its answer."""
-    return replace(request, request_id="", priority=0, deadline=None, receipt=False, resume=None)
+    return replace(request, request_id="", priority=0, deadline=None, receipt=False, audit="", resume=None)
 
 
 def sampled(sampling: Sampling) -> Sampled:

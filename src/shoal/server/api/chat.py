@@ -72,6 +72,7 @@ def to_request(context: Context, body: ChatRequest, target: Target) -> Request:
         priority=body.priority or 0,
         deadline=deadline(context),
         receipt=bool(body.receipt),
+        audit=body.audit or "",
         approximation=body.approximation(),
     )
 

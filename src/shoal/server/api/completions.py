@@ -74,6 +74,7 @@ def to_requests(context: Context, body: CompletionRequest, target: Target) -> li
             priority=body.priority or 0,
             deadline=ends_at,
             receipt=bool(body.receipt),
+            audit=body.audit or "",
             approximation=approximation,
         )
         for position, prompt in enumerate(prompts)

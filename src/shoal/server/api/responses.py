@@ -146,6 +146,7 @@ def _to_request(context: Context, body: ResponseRequest, target: Target, message
         priority=body.priority or 0,
         deadline=deadline(context),
         receipt=bool(body.receipt),
+        audit=body.audit or "",
         approximation=body.approximation(),
     )
 

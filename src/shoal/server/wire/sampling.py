@@ -59,6 +59,7 @@ class SamplingFields(Wire):
     structured_outputs: StructuredOutputs | None = None
     stream: bool | None = None
     receipt: bool | None = None
+    audit: Annotated[str, Field(max_length=64)] | None = None
     service_tier: Literal["auto", "default"] | None = None
     user: Annotated[str, Field(max_length=512)] | None = None
     metadata: (
