@@ -8,9 +8,9 @@ models. What it does not: hide anything. The proofs are verifiable, not zero-kno
 
 Files in reading order. The statement: circuit, wellformed, bounds, satisfy (the plain oracle), digest, statement, plan,
 bits. The protocol, top down: prover and verifier, proofs (bytes); lookups: logup, lookup_prover, gkr, fractions;
-identities: identities, identity_prover, running, culprit, identity_verifier; what both leave: claims, axes,
+identities: identities, fixed, identity_prover, running, culprit, identity_verifier; what both leave: claims, axes,
 expressions, opening. The commitment: layout, parameters, ligero, columns, ntt, weights. Arithmetic: scalars, field,
-twin, multilinear, rounds, products, contract, weighted, native and csrc.
+twin, multilinear, rounds, products, contract, native and csrc.
 
 A verifier needs numpy, blake3 and cbor2, and no compiler.
 

@@ -39,7 +39,7 @@ static void vectors(void) {
   }
   proof_dot_ext((fx *)a, (fx *)b, N, (fx *)out);
   proof_dot_base_ext(a, (fx *)b, N, (fx *)out + 1);
-  for (int size = 1; size <= 2; size++) proof_product(a, size, 7, 301, (fx *)b, (int32_t *)b, (fx *)out + 1 + size);
+  for (int size = 1; size <= 2; size++) proof_contract(size, a, 1, 301, 1, (fx *)b, 1, (fx *)out + 1 + size);
   print("dot", out, sizeof(fx) * 4);
   for (int size = 1; size <= 8; size *= 2) {
     proof_from_ints(a, size, out, N);

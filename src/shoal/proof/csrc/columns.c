@@ -1,8 +1,8 @@
 // BLAKE3 (https://github.com/BLAKE3-team/BLAKE3-specs), many messages at a time: columns of a matrix of 64-bit words.
 //
 // A column's bytes are its words, little-endian, from the first row down. Rows lie behind one another, so the words of
-// neighbouring columns are one load, and nothing is transposed. 128 rows are one chunk; the caller joins chunks as the tree
-// of BLAKE3 says. Chaining values of all columns: (8, columns) uint32.
+// neighbouring columns are one load, and nothing is transposed. 128 rows are one chunk; the caller joins chunks as
+// BLAKE3's tree says. Chaining values of all columns: (8, columns) uint32.
 #include "field.h"
 #include "threads.h"
 
@@ -113,7 +113,8 @@ static void parent_range(void *p, int64_t begin, int64_t end) {
 // Joins two subtrees of each column's chunks.
 void proof_column_parent(const uint32_t *left, const uint32_t *right, int64_t columns, const uint32_t *key, int is_root,
                          uint32_t *out) {
-  hash_job job = {.left = left, .right = right, .key = key, .out = out, .columns = columns, .flags = is_root ? ROOT : 0};
+  hash_job job = {.left = left, .right = right, .key = key, .out = out, .columns = columns,
+                  .flags = is_root ? ROOT : 0};
   parallel_for(parent_range, &job, columns / HASH_LANES, 4096);
 }
 

@@ -1,7 +1,7 @@
 // Reed-Solomon codewords: values of a polynomial at all powers of a root of unity, in bit-reversed order.
 //
-// A row of C coefficients becomes 2^k C values: coset m holds the values at w^(brv(m) + 2^k i), i in bit-reversed order,
-// which is a transform of size C of the coefficients times w^(brv(m) j). Nothing is computed on the padding's zeros.
+// A row of C coefficients becomes 2^k C values: coset m holds the values at w^(brv(m) + 2^k i), i in bit-reversed
+// order, which is a transform of size C of the coefficients times w^(brv(m) j). Nothing is computed on padding.
 #include "lanes.h"
 #include "threads.h"
 
@@ -105,7 +105,8 @@ static void encode_rows(void *p, int64_t begin, int64_t end) {
     }
 }
 // in: (rows, columns) -> out: (rows, blowup * columns)
-void proof_encode(const fe *in, int64_t rows, int64_t columns, int64_t blowup, const fe *shifts, const fe *roots, fe *out) {
+void proof_encode(const fe *in, int64_t rows, int64_t columns, int64_t blowup, const fe *shifts, const fe *roots,
+                  fe *out) {
   int64_t grain = 32768 / (columns * blowup) + 1;
   parallel_for(encode_rows, &(encoding){in, shifts, roots, out, columns, blowup}, rows, grain);
 }

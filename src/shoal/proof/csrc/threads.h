@@ -33,4 +33,6 @@ static void parallel_for(range_function run, void *context, int64_t count, int64
     if (started[t]) pthread_join(handles[t], NULL);
 }
 
-void proof_set_threads(int threads) { proof_threads = threads < 1 ? 1 : threads > MOST_THREADS ? MOST_THREADS : threads; }
+void proof_set_threads(int threads) {
+  proof_threads = threads < 1 ? 1 : threads > MOST_THREADS ? MOST_THREADS : threads;
+}

@@ -1,4 +1,4 @@
-// Element by element, tables of eq, folds and sums: what numpy would do in many passes. Vectors, then the rest.
+// Element by element, tables of eq, folds and sums: what numpy would do in many passes.
 #include "lanes.h"
 #include "threads.h"
 
@@ -6,8 +6,12 @@
 
 enum { OP_ADD, OP_SUB, OP_MUL };
 
-INLINE fe fe_apply(int op, fe a, fe b) { return op == OP_ADD ? fe_add(a, b) : op == OP_SUB ? fe_sub(a, b) : fe_mul(a, b); }
-INLINE fv fv_apply(int op, fv a, fv b) { return op == OP_ADD ? fv_add(a, b) : op == OP_SUB ? fv_sub(a, b) : fv_mul(a, b); }
+INLINE fe fe_apply(int op, fe a, fe b) {
+  return op == OP_ADD ? fe_add(a, b) : op == OP_SUB ? fe_sub(a, b) : fe_mul(a, b);
+}
+INLINE fv fv_apply(int op, fv a, fv b) {
+  return op == OP_ADD ? fv_add(a, b) : op == OP_SUB ? fv_sub(a, b) : fv_mul(a, b);
+}
 
 // stride: 1, or 0 for one number against all.
 typedef struct { const fe *a, *b; fe *out; int64_t sa, sb; int op; } base_map;
