@@ -58,18 +58,25 @@ def shapes_of(circuit: Circuit, public: Mapping[str, npt.NDArray[np.int64]]) -> 
     return Shapes({source.name: source.shape for source in circuit.sources}, {name: known[name] for name in names})
 
 
-def add_expr(
-    claim: Claim, expr: Expr, factor: Element, vectors: Vectors, lengths: tuple[int, ...], shapes: Shapes
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Where an expression is taken: a vector for each axis of a space, with the axes' lengths."""
+
+    vectors: Vectors
+    lengths: tuple[int, ...]
+    shapes: Shapes
+
+
+def add_expr(claim: Claim, expr: Expr, factor: Element, at: Point) -> None:
     """Adds factor * (the expression with every axis it mentions summed with its vector) to the claim."""
-    mentioned, box = axes.axes_of(expr), shapes.box(*lengths)
-    totals = {axis: axes.total(vectors[axis]) for axis in mentioned} if _needs_totals(expr, mentioned) else {}
+    mentioned, box = axes.axes_of(expr), at.shapes.box(*at.lengths)
+    totals = {axis: axes.total(at.vectors[axis]) for axis in mentioned} if _needs_totals(expr, mentioned) else {}
     for read in expr.reads:
         weight = scale(factor, read.coefficient % P)
         for axis in mentioned - axes.axes_of_read(read):
             weight = mul(weight, totals[axis])
-        shape = shapes.of[read.source]
-        parts = [axes.weights(index, vectors, n, box) for index, n in zip(read.indices, shape, strict=True)]
+        shape = at.shapes.of[read.source]
+        parts = [axes.weights(index, at.vectors, n, box) for index, n in zip(read.indices, shape, strict=True)]
         claim.terms.append(Term(read.source, weight, tuple(parts)))
     constant = scale(factor, expr.constant % P)
     for axis in mentioned if expr.constant else ():

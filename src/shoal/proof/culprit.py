@@ -6,51 +6,50 @@ is wrong (but for a chance of about 2^-120). Its first entry that is not zero is
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from dataclasses import replace
+
 import numpy as np
 
 from shoal.proof import axes, field, twin
-from shoal.proof.axes import Vectors
-from shoal.proof.circuit import Expr, Identity
-from shoal.proof.claims import Shapes
-from shoal.proof.expressions import Values, evaluate
+from shoal.proof.circuit import Expr
 from shoal.proof.field import Ext
+from shoal.proof.fixed import Fixed
 
 
-def first_fault(identity: Identity, shapes: Shapes, values: Values, vectors: Vectors) -> tuple[int, ...]:
-    """The first index at which the identity does not hold. vectors: of all its axes, at a random point of its space."""
-    here, found = dict(vectors), list[int]()
-    for axis, length in enumerate(identity.space):
-        wrong = _difference(identity, axis, shapes, values, here).any(axis=1)
-        found.append(int(wrong.argmax()))
-        here[axis] = np.zeros((length, 2), np.uint64)
-        here[axis][found[-1], 0] = 1
+def first_fault(fixed: Fixed) -> tuple[int, ...]:
+    """The first index at which the identity does not hold."""
+    found = list[int]()
+    for axis, length in enumerate(fixed.identity.space):
+        found.append(int(_difference(fixed, axis).any(axis=1).argmax()))
+        here = np.zeros((length, 2), np.uint64)
+        here[found[-1], 0] = 1
+        fixed = replace(fixed, vectors={**fixed.vectors, axis: here})
     return tuple(found)
 
 
-def _difference(identity: Identity, axis: int, shapes: Shapes, values: Values, vectors: Vectors) -> Ext:
+def _difference(fixed: Fixed, axis: int) -> Ext:
     """Products minus output along one axis of the space, (length, 2)."""
-    box = shapes.box(*identity.space)
-    rest = {a: vector for a, vector in vectors.items() if a < len(identity.space) and a != axis}
-    out = evaluate(identity.out, (axis,), rest, box, values).wide()
-    total = field.neg(_scaled(out, axes.axes_of(identity.out), rest))
+    identity, space = fixed.identity, range(len(fixed.identity.space))
+    out = fixed.over(identity.out, (axis,))
+    total = field.neg(_scaled(out, fixed, set(space) - axes.axes_of(identity.out) - {axis}))
     for a, b in identity.pairs:
-        total = field.add(total, _products(identity, a, b, axis, shapes, values, vectors))
+        total = field.add(total, _products(fixed, a, b, axis))
     return total
 
 
-def _products(identity: Identity, a: Expr, b: Expr, axis: int, shapes: Shapes, values: Values, vectors: Vectors) -> Ext:
-    shared = sorted((axes.axes_of(a) & axes.axes_of(b)) - {axis})
-    box, keep = shapes.box(*identity.space, *identity.summed), (axis, *shared)
-    bound = {other: vector for other, vector in vectors.items() if other not in keep}
-    left, right = (evaluate(factor, keep, bound, box, values).wide() for factor in (a, b))
-    products = field.ext_mul(left, right).reshape(box.lengths[axis], -1, 2)
-    weighed = field.ext_mul(products, axes.outer([vectors[other] for other in shared]))
-    return _scaled(twin.total(np.moveaxis(weighed, 1, 0)), axes.axes_of(a) | axes.axes_of(b), bound)
+def _products(fixed: Fixed, a: Expr, b: Expr, axis: int) -> Ext:
+    reads = axes.axes_of(a), axes.axes_of(b)
+    shared = sorted((reads[0] & reads[1]) - {axis})
+    left, right = (fixed.over(factor, (axis, *shared)) for factor in (a, b))
+    products = field.ext_mul(left, right).reshape(fixed.lengths[axis], -1, 2)
+    weighed = field.ext_mul(products, axes.outer([fixed.vectors[other] for other in shared]))
+    sums = twin.total(np.moveaxis(weighed, 1, 0))
+    return _scaled(sums, fixed, set(range(len(fixed.lengths))) - reads[0] - reads[1] - {axis})
 
 
-def _scaled(line: Ext, mentioned: frozenset[int], bound: Vectors) -> Ext:
-    """Times the sums of the vectors of axes that are not mentioned."""
-    for axis, vector in bound.items():
-        if axis not in mentioned:
-            line = field.ext_mul(line, field.ext([axes.total(vector)]))
+def _scaled(line: Ext, fixed: Fixed, unmentioned: Iterable[int]) -> Ext:
+    """Times the sums of the vectors of these axes."""
+    for axis in unmentioned:
+        line = field.ext_mul(line, field.ext([axes.total(fixed.vectors[axis])]))
     return line

@@ -47,8 +47,9 @@ def prove_fractions(leaves: Layer, levels: int, transcript: Transcript) -> tuple
     for level in range(levels):
         layer = layers.pop()
         weight = transcript.challenge("fraction weight") if level else ONE
-        found, point = _prove_layer(layer, level, weight, point, rounds, transcript)
+        found, messages, point = _prove_layer(layer, weight, point, transcript)
         sides.append(found)
+        rounds += messages
         point = [_absorb_sides(found, transcript), *point]
     p, q = _joined(sides[-1], point[0])
     sent = FractionMessages(field.ext(e for four in sides for e in four).reshape(-1, 4, 2), _pairs(rounds))
@@ -99,17 +100,18 @@ def check_challenge(z: Element) -> None:
 
 
 def _prove_layer(
-    layer: Layer, level: int, weight: Element, point: list[Element], rounds: list[Element], transcript: Transcript
-) -> tuple[Sides, list[Element]]:
-    """One sumcheck of `level` rounds; adds its messages to `rounds`."""
-    run, here, z = halves(layer, 1 << level, weight), list[Element](), field.ext(point)
-    for done in range(level):
-        half = 1 << (level - 1 - done)
+    layer: Layer, weight: Element, point: list[Element], transcript: Transcript
+) -> tuple[Sides, list[Element], list[Element]]:
+    """One sumcheck over the coordinates of `point`: its end, its messages, and the point it ends at."""
+    run, z = halves(layer, 1 << len(point), weight), field.ext(point)
+    rounds, here = list[Element](), list[Element]()
+    for done in range(len(point)):
+        half = 1 << (len(point) - 1 - done)
         h0, top = run.sums(half, z[done + 1 :])
         rounds += [h0, top]
         here.append(_absorb_round(h0, top, transcript))
         run.fold(half, here[-1])
-    return run.last(), here
+    return run.last(), rounds, here
 
 
 def _replay(

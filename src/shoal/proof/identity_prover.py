@@ -7,12 +7,12 @@ import numpy as np
 from shoal.core.errors import InvalidRequest
 from shoal.crypto.transcript import Transcript
 from shoal.proof import field, identities
-from shoal.proof.axes import Vectors
-from shoal.proof.circuit import Circuit, Identity
+from shoal.proof.circuit import Circuit
 from shoal.proof.claims import Claim, Shapes
 from shoal.proof.culprit import first_fault
-from shoal.proof.expressions import Values, evaluate
+from shoal.proof.expressions import Values
 from shoal.proof.field import Ext
+from shoal.proof.fixed import Fixed, fix
 from shoal.proof.identities import HALF, Product
 from shoal.proof.identity_verifier import Challenges, IdentityMessages, claims_at, draw, weights_of
 from shoal.proof.running import Running, eq_line, times_line
@@ -38,41 +38,29 @@ def _start(circuit: Circuit, shapes: Shapes, values: Values, challenges: Challen
     """The products before the first round, and the combined output."""
     running, output = list[Running](), ZERO
     for identity, weight in zip(circuit.identities, weights_of(circuit, challenges), strict=True):
-        vectors = identities.space_vectors(identity, challenges.point)
-        own = [_running(p, vectors, challenges.point, shapes, values, weight) for p in identities.products(identity)]
+        fixed = fix(identity, challenges.point, shapes, values)
         total = ZERO
-        for item, product in zip(own, identities.products(identity), strict=True):
-            total = add(total, mul(item.claim, identities.outside_factor(product, vectors)))
-        if _output(identity, vectors, shapes, values) != total:
-            refuse_witness(identity, vectors, shapes, values)
+        for product in identities.products(identity):
+            factor = identities.outside_factor(product, fixed.vectors)
+            running.append(_running(fixed, product, mul(weight, factor)))
+            total = add(total, mul(running[-1].claim, factor))
+        if fixed.output() != total:
+            refuse_witness(fixed)
         output = add(output, mul(weight, total))
-        running += own
     return running, output
 
 
-def refuse_witness(identity: Identity, vectors: Vectors, shapes: Shapes, values: Values) -> None:
+def refuse_witness(fixed: Fixed) -> None:
     """Raises InvalidRequest that names the first index at which an identity that does not hold fails."""
-    fault = unequal(identity, first_fault(identity, shapes, values, vectors), values)
+    fault = unequal(fixed.identity, first_fault(fixed), fixed.values)
     raise InvalidRequest(f"{fault}; the witness does not satisfy the circuit", "witness")
 
 
-def _output(identity: Identity, vectors: Vectors, shapes: Shapes, values: Values) -> Element:
-    """The output at z."""
-    out = evaluate(identity.out, (), vectors, shapes.box(*identity.space), values).wide()
-    return mul(field.element(out.reshape(2)), identities.output_factor(identity, vectors))
-
-
-def _running(
-    product: Product, vectors: Vectors, point: Ext, shapes: Shapes, values: Values, weight: Element
-) -> Running:
-    box = shapes.box(*product.lengths)
-    bound = {axis: vector for axis, vector in vectors.items() if axis not in product.keep}
-    a, b = (evaluate(factor, product.keep, bound, box, values).wide() for factor in (product.a, product.b))
-    points = identities.axis_points(product.lengths[: product.num_free], point)
-    weight = mul(weight, identities.outside_factor(product, vectors))
+def _running(fixed: Fixed, product: Product, weight: Element) -> Running:
+    a, b = (fixed.over(factor, product.keep) for factor in (product.a, product.b))
     lengths = [product.lengths[axis] for axis in product.keep]
-    rest: list[Ext | None] = [points.get(axis) for axis in product.keep]
-    found = Running(np.ascontiguousarray(a), np.ascontiguousarray(b), lengths, [*product.bits], rest, weight, ZERO)
+    points: list[Ext | None] = [fixed.points.get(axis) for axis in product.keep]
+    found = Running(np.ascontiguousarray(a), np.ascontiguousarray(b), lengths, [*product.bits], points, weight, ZERO)
     found.settle()
     found.sum_up()
     return found

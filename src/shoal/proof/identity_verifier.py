@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from shoal.crypto.transcript import Transcript
 from shoal.proof import field, identities, multilinear
 from shoal.proof.circuit import Circuit
-from shoal.proof.claims import Claim, Shapes, add_expr
+from shoal.proof.claims import Claim, Point, Shapes, add_expr
 from shoal.proof.field import Ext
 from shoal.proof.rejected import ProofRejected
 from shoal.proof.rounds import next_claim
@@ -78,13 +78,14 @@ def claims_at(
     for identity, weight in zip(circuit.identities, weights_of(circuit, challenges), strict=True):
         vectors = identities.space_vectors(identity, challenges.point)
         own = mul(weight, identities.output_factor(identity, vectors))
-        add_expr(outputs, identity.out, own, vectors, identity.space, shapes)
+        add_expr(outputs, identity.out, own, Point(vectors, identity.space, shapes))
         for product in identities.products(identity):
             shared = {axis: product.lengths[axis] for axis in product.keep}
             here = {**vectors, **identities.eq_vectors(shared, identities.split_point(product, point))}
+            place = Point(here, product.lengths, shapes)
             for factor, value in zip((product.a, product.b), sent.factors[at], strict=True):
                 claims.append(Claim(field.element(value)))
-                add_expr(claims[-1], factor, ONE, here, product.lengths, shapes)
+                add_expr(claims[-1], factor, ONE, place)
             at += 1
     return claims
 

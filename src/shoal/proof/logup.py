@@ -7,19 +7,20 @@ times. Lookups' spaces and tables lie side by side in dyadic pieces (layout.py);
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from shoal.crypto.transcript import Transcript
 from shoal.proof import axes, field, multilinear
-from shoal.proof.circuit import Circuit, Shape, Source, Table
-from shoal.proof.claims import Claim, Shapes, Term, add_expr
+from shoal.proof.axes import Vectors
+from shoal.proof.circuit import Circuit, Lookup, Shape, Source, Table
+from shoal.proof.claims import Claim, Point, Shapes, Term, add_expr
 from shoal.proof.field import Base, Ext
 from shoal.proof.gkr import LeafClaim
 from shoal.proof.layout import Layout, Piece, layout
-from shoal.proof.scalars import ONE, Element, add, mul, neg, sub
+from shoal.proof.scalars import ONE, ZERO, Element, add, mul, neg, sub
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,23 +69,46 @@ def denominators(number: int, keys: Sequence[Base], compression: Compression) ->
 
 def leaf_claims(circuit: Circuit, shapes: Shapes, compression: Compression, leaf: LeafClaim) -> list[Claim]:
     """The claims on numerators and denominators as claims on sources."""
-    p, q = Claim(leaf.p), Claim(leaf.q)
-    plan, covered = leaf_layout(circuit), (0, 0)
-    numbers = {table.name: number for number, table in enumerate(circuit.tables)}
-    tables = [table_denominators(number, table, compression) for number, table in enumerate(circuit.tables)]
+    rows = [table_denominators(number, table, compression) for number, table in enumerate(circuit.tables)]
+    claims = LeafClaims(circuit, shapes, compression, rows, Claim(leaf.p), Claim(leaf.q))
+    plan, covered = leaf_layout(circuit), ZERO
     for piece in plan.pieces:
         weight, vectors = piece_weights(piece, plan.shapes[piece.tensor], leaf.point)
         covered = add(covered, weight)
         if piece.tensor < len(circuit.lookups):
-            p.constant = add(p.constant, weight)
-            _add_lookup(q, circuit, piece.tensor, weight, vectors, compression, numbers, shapes)
+            claims.add_lookup(circuit.lookups[piece.tensor], weight, vectors)
         else:
-            number = piece.tensor - len(circuit.lookups)
-            name = multiplicity_name(circuit.tables[number])
-            p.terms.append(Term(name, neg(weight), (vectors[0],)))
-            q.constant = add(q.constant, mul(weight, field.dot_ext(tables[number], vectors[0])))
-    q.constant = add(q.constant, sub(ONE, covered))
-    return [p, q]
+            claims.add_table(piece.tensor - len(circuit.lookups), weight, vectors[0])
+    claims.q.constant = add(claims.q.constant, sub(ONE, covered))
+    return [claims.p, claims.q]
+
+
+@dataclass(slots=True)
+class LeafClaims:
+    """The two claims while pieces are added to them. rows: denominators of every table's rows."""
+
+    circuit: Circuit
+    shapes: Shapes
+    compression: Compression
+    rows: list[Ext]
+    p: Claim
+    q: Claim
+
+    def add_lookup(self, lookup: Lookup, weight: Element, vectors: Vectors) -> None:
+        """A piece of a lookup: numerators 1, denominators alpha - number - sum of beta_j key_j."""
+        number = next(number for number, table in enumerate(self.circuit.tables) if table.name == lookup.table)
+        self.p.constant = add(self.p.constant, weight)
+        self.q.constant = add(self.q.constant, mul(weight, sub(self.compression.alpha, (number, 0))))
+        place = Point(vectors, lookup.space, self.shapes)
+        for key, beta in zip(lookup.keys, self.compression.betas, strict=False):
+            factor = axes.unmentioned(axes.axes_of(key), len(lookup.space), vectors)
+            add_expr(self.q, key, mul(neg(mul(weight, beta)), factor), place)
+
+    def add_table(self, number: int, weight: Element, vector: Ext) -> None:
+        """A piece of a table: numerators are minus the multiplicities, denominators are known."""
+        name = multiplicity_name(self.circuit.tables[number])
+        self.p.terms.append(Term(name, neg(weight), (vector,)))
+        self.q.constant = add(self.q.constant, mul(weight, field.dot_ext(self.rows[number], vector)))
 
 
 def piece_weights(piece: Piece, shape: Shape, point: Ext) -> tuple[Element, dict[int, Ext]]:
@@ -100,24 +124,6 @@ def piece_weights(piece: Piece, shape: Shape, point: Ext) -> tuple[Element, dict
         vectors[axis][interval.start : interval.stop] = multilinear.eq_table(point[at : at + interval.bits])
         at += interval.bits
     return weight, vectors
-
-
-def _add_lookup(
-    claim: Claim,
-    circuit: Circuit,
-    number: int,
-    weight: Element,
-    vectors: Mapping[int, Ext],
-    compression: Compression,
-    tables: Mapping[str, int],
-    shapes: Shapes,
-) -> None:
-    """weight * (alpha - table - sum of beta_j key_j), summed over one piece."""
-    lookup = circuit.lookups[number]
-    claim.constant = add(claim.constant, mul(weight, sub(compression.alpha, (tables[lookup.table], 0))))
-    for key, beta in zip(lookup.keys, compression.betas, strict=False):
-        factor = mul(neg(mul(weight, beta)), axes.unmentioned(axes.axes_of(key), len(lookup.space), vectors))
-        add_expr(claim, key, factor, vectors, lookup.space, shapes)
 
 
 def _bits(value: int, count: int) -> list[Element]:

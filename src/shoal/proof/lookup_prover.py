@@ -80,6 +80,8 @@ def refuse_witness(lookup: Lookup, position: int, values: Values) -> None:
 
 def multiplicities(circuit: Circuit, rows: Sequence[Rows]) -> dict[str, npt.NDArray[np.int64]]:
     """Source name -> how often each row is looked up."""
+    if not circuit.lookups:
+        return {}
     counts = {table.name: np.zeros(len(table.columns[0]), np.int64) for table in circuit.tables}
     for lookup, found in zip(circuit.lookups, rows, strict=True):
         counts[lookup.table] += np.bincount(found.reshape(-1), minlength=len(counts[lookup.table]))

@@ -11,7 +11,7 @@ from shoal.proof.gkr import FractionMessages, prove_fractions
 from shoal.proof.identity_prover import prove_identities
 from shoal.proof.layout import pack
 from shoal.proof.ligero import Commitment
-from shoal.proof.plan import Store, make_plan
+from shoal.proof.plan import Plan, Store, make_plan
 from shoal.proof.proofs import Opened, Proof, to_bytes
 from shoal.proof.scalars import Element, sub
 from shoal.proof.statement import Numbers
@@ -31,22 +31,28 @@ def prove(
     model, known = statement.numbers_of(circuit, "weight", weights), statement.numbers_of(circuit, "public", public)
     own = statement.numbers_of(circuit, "witness", witness)
     bounds.check_bounds(circuit, {**known, **model})
-    values = {**circuit.constants, **known, **model, **own}
-    shapes = claims.shapes_of(circuit, known)
+    shapes, values = claims.shapes_of(circuit, known), {**circuit.constants, **known, **model, **own}
     rows = lookup_prover.rows_of_lookups(circuit, shapes, values)
-    counts = lookup_prover.multiplicities(circuit, rows) if rows else {}
+    counts = lookup_prover.multiplicities(circuit, rows)
 
     plan = make_plan(circuit, committed is not None)
     transcript = statement.begin(circuit, plan, committed.root if committed else statement.weights_digest(model), known)
     commitment = _commit(plan.witness, {**own, **counts}, transcript)
-    fractions, found = _prove_lookups(circuit, shapes, rows, counts, transcript)
-    del rows
-    messages, more = prove_identities(circuit, shapes, values, transcript)
-    claim = claims.combine(found + more, transcript.challenge("claims"))
-    public_numbers = {**circuit.constants, **known, **({} if committed else model)}
-    commitments = [c for c in (commitment, committed.commitment if committed else None) if c is not None]
-    opened = _open(claims.settle(claim, public_numbers), list(zip(plan.stores, commitments, strict=True)), transcript)
+    fractions, of_lookups = _prove_lookups(circuit, shapes, rows, counts, transcript)
+    del rows  # a byte or two for each lookup
+    messages, of_identities = prove_identities(circuit, shapes, values, transcript)
+    claim = claims.combine(of_lookups + of_identities, transcript.challenge("claims"))
+    claim = claims.settle(claim, {**circuit.constants, **known, **({} if committed else model)})
+    opened = _open(claim, _parts(plan, commitment, committed), transcript)
     return to_bytes(Proof(commitment.root if commitment else b"", fractions, messages, opened))
+
+
+def _parts(
+    plan: Plan, commitment: Commitment | None, committed: CommittedWeights | None
+) -> list[tuple[Store, Commitment]]:
+    """What is opened, in the plan's order."""
+    found = [commitment, committed.commitment if committed else None]
+    return list(zip(plan.stores, (part for part in found if part is not None), strict=True))
 
 
 def _commit(store: Store | None, numbers: Numbers, transcript: Transcript) -> Commitment | None:
