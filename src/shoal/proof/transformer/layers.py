@@ -160,11 +160,13 @@ def mlp(p: Parts, layer: int, x: str) -> str:
     """down(silu(gate) * up): the part it adds to the residual stream."""
     b, s = p.b, p.scales
     unit = p.norm(f"{layer}.norm2", x)
-    gate, up = (
-        p.project(f"{layer}.{name}", unit, p.gained(f"{layer}.{name}", f"{layer}.norm2")) for name in ("gate", "up")
-    )
+    gate_matrix, up_matrix = (p.gained(f"{layer}.{name}", f"{layer}.norm2") for name in ("gate", "up"))
+    gate = p.project(f"{layer}.gate", unit, gate_matrix, s.key_fraction(f"{layer}.gate"))
+    up = p.project(f"{layer}.up", unit, up_matrix)
     active = operators.curve(b, f"{layer}.silu", gate, tables.silu, s.fraction(f"{layer}.silu"))
     product = s.round_off(
         b, f"{layer}.product", operators.multiply(b, f"{layer}.products", active, up), f"{layer}.product"
     )
-    return p.project(f"{layer}.down", product, np.asarray(p.weights[f"{layer}.down"], np.float64), s.part(f"{layer}.down"))
+    return p.project(
+        f"{layer}.down", product, np.asarray(p.weights[f"{layer}.down"], np.float64), s.part(f"{layer}.down")
+    )

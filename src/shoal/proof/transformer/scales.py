@@ -19,6 +19,7 @@ class Scales:
     the embedding, and at most those of the parts added to it.
 
     headroom  bits by which activations may exceed what was seen
+    coarsest  fractional bits that every activation has; where that is more than `bits` bits, it costs another limb
     rounded   bits that a product is rounded by: one column each, if a table has as many
     table     rows of the exponential and bits of the reciprocal root's mantissa (even)
     """
@@ -27,16 +28,20 @@ class Scales:
     bits: int = 16
     residual: int = 12
     headroom: int = 1
+    coarsest: int = 8
     rounded: int = 16
     one: int = 16
     table_bits: int = 16
     mantissa: int = 16
 
     def fraction(self, name: str) -> int:
-        """Fractional bits of an activation that `bits` bits hold, headroom included."""
-        return min(
-            floor(log2(((1 << (self.bits - 1)) - 1) / max(self.largest[name], 1e-6))) - self.headroom, self.bits - 1
-        )
+        """Fractional bits of an activation: what `bits` bits hold, headroom included, and not fewer than `coarsest`."""
+        return max(self.key_fraction(name), min(self.coarsest, self.bits - 1))
+
+    def key_fraction(self, name: str) -> int:
+        """Fractional bits of a table's key: `bits` bits and no more."""
+        finest = floor(log2(((1 << (self.bits - 1)) - 1) / max(self.largest[name], 1e-6))) - self.headroom
+        return min(finest, self.bits - 1)
 
     def part(self, name: str) -> int:
         """Fractional bits of a part of the residual stream: two less than `residual` at worst, and more limbs instead."""
