@@ -96,12 +96,15 @@ def false_alarms(found: Found, quantization: str) -> list[dict[str, Any]]:
 
 
 def all_limits(found: Found, quantization: str, origin: str) -> list[Limits]:
-    return [
-        draw_limits(Pair(name[7:], checked, quantization), answers, origin)
-        for checked, by_claim in found.items()
-        for name, answers in by_claim.items()
-        if name.startswith("honest ") and name[7:] != checked  # which agree to the bit
-    ]
+    """Of every pair, once: the reverse of a pair needs none, and what agrees to the bit neither."""
+    drawn: dict[frozenset[str], Limits] = {}
+    for checked, by_claim in found.items():
+        for name, answers in by_claim.items():
+            pair = Pair(name.removeprefix("honest "), checked, quantization)
+            both = frozenset((pair.answered, pair.checked))
+            if name.startswith("honest ") and len(both) == 2 and both not in drawn:
+                drawn[both] = draw_limits(pair, answers, f"{origin}, {len(answers)} answers")
+    return list(drawn.values())
 
 
 # ---- costs -----------------------------------------------------------------------------------------------------
@@ -141,20 +144,30 @@ def freivalds_costs(checkpoint: Checkpoint, rows: int = 64) -> list[dict[str, An
     random = np.random.default_rng(0)
     shapes = [t.shape for t in checkpoint.weights.values() if len(t.shape) == 2 and "token_embd" not in t.name]
     shapes.append(checkpoint.weights["token_embd.weight"].shape)
-    times_s = dict.fromkeys(("recomputed", "freivalds, fresh coins", "freivalds, prepared"), 0.0)
+    names = ("recomputed", "freivalds, fresh coins", "freivalds, prepared")
+    times_s = dict.fromkeys(names, 0.0)
     for columns, inner in shapes:
         x = random.integers(-128, 128, (rows, inner)).astype(np.int16)
         w = random.integers(-128, 128, (inner, columns), np.int8)
-        began = time.process_time()
-        y = (x.astype(np.float64) @ w.astype(np.float64)).astype(np.int64)
-        times_s["recomputed"] += time.process_time() - began
-        times_s["freivalds, fresh coins"] += _checked(Product(x, w, y), None)
-        times_s["freivalds, prepared"] += _checked(Product(x, w, y), draw(w, PRIME, 2))
+        y = _multiplied(x, w)
+        product, prepared = Product(x, w, y), draw(w, PRIME, 2)
+        turns: list[tuple[float, float, float]] = []
+        for _ in range(3):
+            began = time.process_time()
+            _multiplied(x, w)
+            again = time.process_time() - began
+            turns.append((again, _checked(product, None), _checked(product, prepared)))
+        for name, turn in zip(names, zip(*turns, strict=True), strict=True):
+            times_s[name] += min(turn)
     bound = bits(error_bound(2, len(shapes)))
     return [
         {"tier": name, "cpu_s": value, "of_recomputing": value / times_s["recomputed"], "bits": round(bound, 1)}
         for name, value in times_s.items()
     ]
+
+
+def _multiplied(x: np.ndarray, w: np.ndarray) -> np.ndarray:
+    return np.asarray((x.astype(np.float64) @ w.astype(np.float64)).astype(np.int64))
 
 
 def _checked(product: Product, secret: Secret | None) -> float:

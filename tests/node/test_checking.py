@@ -131,7 +131,7 @@ def test_the_same_kernels_by_another_compiler_are_as_far_as_other_instruction_se
     assert limits is not None
     assert limits.tails[32]["drift"].base > 0.03
     assert find_limits(tmp_path)(Pair(same, same, "Q8_0")) is None
-    assert find_limits(tmp_path)(Pair("cpu torch f32", "cpu torch bf16", "Q4_1")) is None
+    assert find_limits(tmp_path)(Pair("cpu torch f32", "cuda torch bf16", "Q4_1")) is None
 
 
 def test_shipped_limits_lie_far_below_what_cheats_show() -> None:
