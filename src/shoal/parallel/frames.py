@@ -38,7 +38,8 @@ PREFIX = 4
 class StageInfo:
     """What a stage is. `digest` of the weights file (SHA-256); layers [first, last) of num_layers; lengths in tokens.
 
-    kernels  in words: answers are exact to the bit between stages of the same kernels only.
+    kernels  in words, with the precision of activations and cache: answers are the whole model's to the bit only where
+             these are alike everywhere.
     """
 
     model: str

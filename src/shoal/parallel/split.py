@@ -77,9 +77,16 @@ def open_stage(
     config = checkpoint.config
     info = StageInfo(
         name, digest, first, last, config.num_layers, config.hidden_size, loaded.runner.block_size,
-        loaded.context_length, loaded.kernels,
+        loaded.context_length, _how(loaded, options),
     )  # fmt: skip
     return Stage(info, loaded.runner)
+
+
+def _how(loaded: Loaded, options: RunnerOptions) -> str:
+    """What has to be alike for answers to be exact."""
+    if loaded.kernels == "torch":
+        return f"torch on {loaded.device}"
+    return f"{loaded.kernels}, {options.activation_bits or 8}-bit activations, {options.kv_type or 'f16'} cache"
 
 
 async def ask_offers(caller: Caller, peers: Sequence[PeerId]) -> tuple[Offer, ...]:
