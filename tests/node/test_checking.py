@@ -92,7 +92,7 @@ def test_only_a_failed_check_keeps_the_router_away_from_a_peer(tmp_path: Path) -
     assert fleet.health.is_out("peer", 59.0)
     assert "drift 0.9" in fleet.health.failures["peer"].reason
     assert in_words(record) == (
-        "fingerprint check FAILED: drift 0.9 is above 0.1 (250 ms, 140 tokens computed again) (the part of peer)"
+        "failed the fingerprint check: drift 0.9 is above 0.1 (250 ms, 140 tokens computed again) (the part of peer)"
     )
 
 

@@ -54,7 +54,7 @@ def test_a_peers_answer_is_audited_and_checked(default_gguf: Path, home: Path, t
         answer = node.post("/v1/chat/completions", asked).json()
         until(lambda: verdicts(node, answer["id"]))
         [words] = verdicts(node, answer["id"])
-        assert words.startswith("fingerprint check passed"), words
+        assert words.startswith("passed the fingerprint check: every number agrees to the bit"), words
         metrics = httpx.get(f"{node.url}/metrics").text
         assert 'shoal:audits_total{outcome="pass"} 1.0' in metrics
     file = twin_home / "answer.json"

@@ -163,6 +163,7 @@ def in_words(record: Record) -> str:
 
 
 def verdict_in_words(verdict: Verdict) -> str:
+    """Begins with "passed", "failed" or "unsure": the console's badge looks at that."""
     took = f"{format_duration(verdict.cost.wall_s)}, {verdict.cost.tokens} tokens computed again"
-    outcome = {"pass": "passed", "fail": "FAILED", "unsure": "could not tell"}[verdict.outcome]
-    return f"{verdict.tier} check {outcome}: {verdict.reason} ({took})"
+    outcome = {"pass": "passed", "fail": "failed", "unsure": "unsure after"}[verdict.outcome]
+    return f"{outcome} the {verdict.tier} check: {verdict.reason} ({took})"
