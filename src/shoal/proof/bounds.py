@@ -61,6 +61,13 @@ def check_bounds(circuit: Circuit, numbers: Numbers) -> dict[str, Range]:
     return known
 
 
+def check_declared(circuit: Circuit, numbers: Numbers) -> None:
+    """Raises InvalidRequest for numbers outside their sources' declared bounds."""
+    for source in circuit.sources:
+        if source.name in numbers:
+            _declared(source, numbers[source.name])
+
+
 def _given(source: Source, circuit: Circuit, numbers: Numbers) -> Range:
     """Of numbers in hand, checked against the declared range; of a commitment the declared range is believed."""
     values = circuit.constants[source.name] if source.kind == "constant" else numbers.get(source.name)
@@ -68,10 +75,16 @@ def _given(source: Source, circuit: Circuit, numbers: Numbers) -> Range:
         if source.bounds is None:
             raise _refused(source.name, "declared bounds, because the weights are committed, found none")
         return min(source.bounds[0], 0), max(source.bounds[1], 0)
+    low, high = _declared(source, values)
+    return min(low, 0), max(high, 0)
+
+
+def _declared(source: Source, values: npt.NDArray[np.signedinteger]) -> Range:
+    """Least and greatest of the numbers, which have to be within what the source declares."""
     low, high = int(values.min()), int(values.max())
     if source.bounds is not None and not source.bounds[0] <= low <= high <= source.bounds[1]:
         raise _refused(source.name, f"numbers from {source.bounds[0]} to {source.bounds[1]}, found {low} to {high}")
-    return min(low, 0), max(high, 0)
+    return low, high
 
 
 def _relations(

@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shoal.core.errors import InvalidRequest
+from shoal.crypto.merkle import DIGEST_BYTES
 from shoal.crypto.transcript import Transcript
 from shoal.proof import bits, bounds, claims, ligero, logup, opening, statement
 from shoal.proof.circuit import Circuit
@@ -48,6 +49,8 @@ def verify(
     model = statement.numbers_of(circuit, "weight", weights or {}) if root is None else {}
     if root is not None and weights is not None:
         raise InvalidRequest("weights: expected the numbers or the root of their commitment, found both", "weights")
+    if root is not None and (type(root) is not bytes or len(root) != DIGEST_BYTES):
+        raise InvalidRequest(f"root: expected {DIGEST_BYTES} bytes, found {root!r:.40}", "root")
     bounds.check_bounds(circuit, {**known, **model})
     plan = make_plan(circuit, root is not None)
     sent = from_bytes(proof, circuit, plan)

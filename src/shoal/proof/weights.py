@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from shoal.core.errors import InvalidRequest
 from shoal.proof import ligero
+from shoal.proof.bounds import check_declared
 from shoal.proof.circuit import Circuit
 from shoal.proof.layout import pack
 from shoal.proof.ligero import Commitment
@@ -25,8 +26,9 @@ class CommittedWeights:
 
 
 def commit_weights(circuit: Circuit, weights: Numbers) -> CommittedWeights:
-    """Commits to all weights of a circuit. Raises InvalidRequest for numbers that do not fit it."""
+    """Commits to all weights of a circuit. Raises InvalidRequest for numbers that do not fit it or its bounds."""
     numbers, store = numbers_of(circuit, "weight", weights), weight_store(circuit)
+    check_declared(circuit, numbers)
     if store is None:
         raise InvalidRequest("circuit: expected weights to commit to, found none", "circuit")
     vector = pack(store.packed.plan, [numbers[name] for name in store.packed.names])

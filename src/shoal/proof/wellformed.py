@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import get_args
 
 from shoal.core.errors import InvalidRequest
 from shoal.proof import logup
-from shoal.proof.circuit import Circuit, Expr, Index, IntArray, Read, Source
+from shoal.proof.circuit import Circuit, Expr, Index, IntArray, Kind, Read, Source
+
+MOST = 1 << 62
+"""Indices are computed in 64 bits: an axis of a source that could be asked for an entry this far out is refused."""
 
 
 def check_circuit(circuit: Circuit) -> None:
@@ -20,6 +24,7 @@ def check_circuit(circuit: Circuit) -> None:
         lengths = {len(column) for column in table.columns}
         _require(len(lengths) == 1 and min(lengths) > 0, table.name, "columns of one length, at least one entry")
         for column in table.columns:
+            _require(column.ndim == 1, table.name, f"columns of one axis, found shape {column.shape}")
             _check_integers(table.name, column)
     for lookup in circuit.lookups:
         _require(lookup.table in tables, lookup.label, f"a table of this circuit, found {lookup.table!r}")
@@ -28,12 +33,12 @@ def check_circuit(circuit: Circuit) -> None:
         )
         _check_space(lookup.label, lookup.space)
         for key in lookup.keys:
-            _check_expr(lookup.label, key, len(lookup.space), sources)
+            _check_expr(lookup.label, key, lookup.space, sources)
     for identity in circuit.identities:
         _check_space(identity.label, identity.space + identity.summed)
-        _check_expr(identity.label, identity.out, len(identity.space), sources)
+        _check_expr(identity.label, identity.out, identity.space, sources)
         for factor in (factor for pair in identity.pairs for factor in pair):
-            _check_expr(identity.label, factor, len(identity.space) + len(identity.summed), sources)
+            _check_expr(identity.label, factor, identity.space + identity.summed, sources)
 
 
 def reads_of(circuit: Circuit) -> Iterator[Read]:
@@ -48,6 +53,8 @@ def reads_of(circuit: Circuit) -> Iterator[Read]:
 def _check_names(circuit: Circuit) -> None:
     sources, tables = [source.name for source in circuit.sources], [table.name for table in circuit.tables]
     counted = [source.name for source in logup.multiplicity_sources(circuit)]
+    unknown = sorted(circuit.constants.keys() - set(sources))
+    _require(not unknown, "circuit", f"constants of sources alone, found {unknown}")
     for names in (sources + counted, tables):
         double = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
         _require(not double, "circuit", f"sources, and tables, of different names, found twice: {double}")
@@ -57,6 +64,9 @@ def _check_source(source: Source, circuit: Circuit) -> None:
     _require(
         all(length > 0 for length in source.shape), source.name, f"axes of at least one entry, found {source.shape}"
     )
+    _require(source.kind in get_args(Kind), source.name, f"a kind of {get_args(Kind)}, found {source.kind!r}")
+    ordered = source.bounds is None or source.bounds[0] <= source.bounds[1]
+    _require(ordered, source.name, f"bounds in order, found {source.bounds}")
     known = source.name in circuit.constants
     _require(known == (source.kind == "constant"), source.name, "numbers in `constants` for constants alone")
     if known:
@@ -74,16 +84,18 @@ def _check_space(label: str, lengths: Sequence[int]) -> None:
     _require(all(length > 0 for length in lengths), label, f"axes of at least one index, found {tuple(lengths)}")
 
 
-def _check_expr(label: str, expr: Expr, num_axes: int, sources: Mapping[str, Source]) -> None:
+def _check_expr(label: str, expr: Expr, lengths: Sequence[int], sources: Mapping[str, Source]) -> None:
     for read in expr.reads:
         _require(read.source in sources, label, f"a source of this circuit, found {read.source!r}")
         shape = sources[read.source].shape
         _require(len(read.indices) == len(shape), label, f"an index for each of {len(shape)} axes of {read.source!r}")
         used = [axis for index in read.indices for axis, _ in index.terms]
         _require(len(set(used)) == len(used), label, f"axes of {read.source!r} to share no axis of the space")
-        _require(all(0 <= axis < num_axes for axis in used), label, f"axes below {num_axes}, found {used}")
+        _require(all(0 <= axis < len(lengths) for axis in used), label, f"axes below {len(lengths)}, found {used}")
         for index in read.indices:
             _check_index(label, index, sources)
+            reach = abs(index.offset) + sum(abs(stride) * lengths[axis] for axis, stride in index.terms)
+            _require(reach < MOST, label, f"indices of {read.source!r} below {MOST}, found up to {reach}")
 
 
 def _check_index(label: str, index: Index, sources: Mapping[str, Source]) -> None:
