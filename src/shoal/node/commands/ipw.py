@@ -5,20 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from shoal.core.errors import InvalidRequest, LocalError
 from shoal.core.request import Message, Request, Sampling
-from shoal.meter.ipw import Interval, Score, Tried, score
 from shoal.node.answering import Answerer, Place, answering, prepare
 from shoal.node.config import OPTIONS, NodeConfig
 from shoal.node.config_sources import Loaded
 from shoal.node.flags import ENGINE, configured
-from shoal.node.tasks import EASY, Task, tasks
 from shoal.node.terminal import say, write_json, write_table
 
+if TYPE_CHECKING:
+    from shoal.meter.ipw import Interval, Score, Tried
+    from shoal.node.tasks import Task
+
+FAMILIES = "chain_sum,basic_arithmetic,gcd,letter_counting"
 HINT = "Answer with the result alone."
 
 
@@ -37,7 +40,7 @@ def ipw(
     settings: Annotated[
         list[str] | None, typer.Option("--setting", help="Options to try, as threads=1,kv_type=int8; may be repeated.")
     ] = None,
-    families: Annotated[str, typer.Option("--tasks", help="Families of reasoning-gym, by comma.")] = ",".join(EASY),
+    families: Annotated[str, typer.Option("--tasks", help="Families of reasoning-gym, by comma.")] = FAMILIES,
     count: Annotated[int, typer.Option("--count", min=4, max=10_000, help="Questions for each setting.")] = 40,
     max_tokens: Annotated[int, typer.Option("--max-tokens", min=1, help="Longest answer, in tokens.")] = 24,
     seed: Annotated[int, typer.Option("--seed", help="Same seed, same questions.")] = 0,
@@ -47,6 +50,8 @@ def ipw(
 
     Intervals are 95 %, by bootstrap. Without counters the joules are modelled, and the table says so.
     """
+    from shoal.node.tasks import tasks
+
     questions = tasks([name.strip() for name in families.split(",")], count, seed)
     configs = [(text or "as configured", _changed(loaded.config, text)) for text in settings or [""]]
     rows = [asyncio.run(_measured(name, config, questions, max_tokens)) for name, config in configs]
@@ -75,6 +80,9 @@ def _changed(config: NodeConfig, text: str) -> NodeConfig:
 
 
 async def _measured(name: str, config: NodeConfig, questions: Sequence[Task], max_tokens: int) -> Row:
+    from shoal.meter.ipw import score
+    from shoal.node.tasks import Task
+
     prepare(config, Place())
     async with answering(config, Place()) as answerer:
         say(f"{name}: {len(questions)} questions")
@@ -85,6 +93,8 @@ async def _measured(name: str, config: NodeConfig, questions: Sequence[Task], ma
 
 async def _try(answerer: Answerer, task: Task, max_tokens: int, number: int) -> tuple[Tried, str]:
     """One question, and where its joules came from."""
+    from shoal.meter.ipw import Tried
+
     prompt = (Message("user", f"{task.question}\n{HINT}"),) if answerer.can_chat else f"{task.question}\n{HINT}\n"
     request = Request(f"ipw-{number}", answerer.model, prompt, Sampling(temperature=0.0, max_tokens=max_tokens))
     text, usage = "", None
