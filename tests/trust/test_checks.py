@@ -84,6 +84,7 @@ def test_another_model_another_prompt_and_other_tokens_fail() -> None:
         tokens = list(honest.opening.outputs[0].tokens)
         tokens[20] = (tokens[20] + 1) % 256
         cheats["one token altered"] = Subject(honest.receipt, with_opening(honest, tokens))
+        cheats["a token no sampler chooses"] = Subject(honest.receipt, with_opening(honest, [*tokens[:-1], 300]))
         for name, subject in cheats.items():
             assert (await checker(subject)).outcome == "fail", name
 

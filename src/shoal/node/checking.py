@@ -22,6 +22,7 @@ from shoal.node.audit_wishes import MEANS, TRUST, Wished, no_audits, policy_of
 from shoal.node.compose import Node
 from shoal.node.fleet import Fleet
 from shoal.node.meshing import Mesh
+from shoal.node.terminal import say
 from shoal.trust.calibrate_file import find, read_limits, shipped_limits
 from shoal.trust.check import Checker
 from shoal.trust.check_audit import Audits, Record
@@ -29,7 +30,7 @@ from shoal.trust.check_rerun import FindRerunner, Question, Rerunner
 from shoal.trust.distribution_check import DistributionCheck
 from shoal.trust.distribution_serve import Verifier
 from shoal.trust.fingerprint_check import FindLimits, FingerprintCheck
-from shoal.trust.policy import Draw, Policy
+from shoal.trust.policy import Draw, Policy, answers_needed
 from shoal.trust.verdict import Tier, Verdict
 
 PRIORITY = 900
@@ -93,6 +94,9 @@ async def among_peers(policies: Sequence[Policy], node: Node, mesh: Mesh, fleet:
         yield no_audits
         return
     audits = _audits(policies, find_rerunner, mesh, fleet, is_idle)
+    for policy in policies:
+        count = answers_needed(0.99, policy.rate, 0.1)
+        say(f"audits by {policy}: if one in ten of a peer's answers is fraud, {count} answers show it with 99 %")
     task = asyncio.create_task(audits.run())
     try:
         yield audits.wished

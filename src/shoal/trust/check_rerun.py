@@ -18,7 +18,7 @@ from typing import Protocol
 
 import numpy as np
 
-from shoal.core.errors import InvalidRequest, LocalError, RemoteError
+from shoal.core.errors import InvalidRequest, LocalError, PeerFault, RemoteError
 from shoal.core.receipt import SEGMENT_TOKENS, ModelIdentity, Opening, Receipt
 from shoal.core.request import Request, Sampling
 from shoal.engine.reading import Keep, Outputs
@@ -77,10 +77,16 @@ class Rerunner:
     pause: Callable[[], Awaitable[None]] = lambda: asyncio.sleep(0)
 
     async def rerun(self, question: Question) -> Rerun:
-        """Every position that the answerer chose. ContextTooLong, InvalidRequest, LocalError as sessions do."""
+        """Every position that the answerer chose. ContextTooLong, InvalidRequest, LocalError as sessions do.
+
+        PeerFault for tokens that no sampler of this model chooses.
+        """
         whole = [*question.prompt, *question.tokens]
         first, last = len(question.prompt) - 1 + question.begins, len(whole) - 1
-        seen = _Seen(whole, len(question.prompt), await asyncio.to_thread(self.state, question))
+        state = await asyncio.to_thread(self.state, question)
+        if not all(0 <= token < state.vocab_size for token in question.tokens):
+            raise PeerFault(f"expected tokens below {state.vocab_size}, found others")
+        seen = _Seen(whole, len(question.prompt), state)
         seen.accept_until(question.begins)
         session = await self.session()
         try:

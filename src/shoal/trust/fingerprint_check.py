@@ -12,7 +12,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from shoal.core.errors import InvalidRequest
+from shoal.core.errors import InvalidRequest, PeerFault
 from shoal.core.receipt import ModelIdentity
 from shoal.trust.calibrate import STATISTICS, Limits, Pair, Tail, arithmetic, statistics
 from shoal.trust.check import Subject
@@ -62,7 +62,10 @@ class FingerprintCheck:
             return Verdict("fingerprint", "fail", f"{reason}{subject.begins(asked.choice)} on")
         if not claimed:
             return Verdict("fingerprint", "unsure", "the receipt has no fingerprints: nothing to compare with")
-        rerun = await rerunner.rerun(asked)
+        try:
+            rerun = await rerunner.rerun(asked)
+        except PeerFault as error:
+            return Verdict("fingerprint", "fail", f"the answer holds tokens that are none of this model's: {error}")
         verdict = self._compared(
             asked,
             claimed,
