@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -18,6 +19,7 @@ from shoal.core.encoding import encode
 from shoal.core.errors import InvalidRequest, LocalError, RemoteError
 from shoal.core.receipt import Opening, OutputOpening, Receipt, Signed
 from shoal.core.request import Request, Resume, Sampling
+from shoal.core.seams import closing
 from shoal.trust.commit import commit, is_leaf
 from shoal.trust.file import from_json, parse_file, to_json
 from shoal.trust.inspect import inspect
@@ -248,6 +250,28 @@ def test_what_fails_takes_no_number(tmp_path: Path) -> None:
     with pytest.raises(LocalError, match="runner"):
         answer(made.sealed(broken))
     assert signed_by(made).receipt.sequence == 1
+
+
+def test_what_is_cancelled_takes_no_number(tmp_path: Path) -> None:
+    made = sealer(tmp_path)
+
+    async def leave() -> None:
+        async with closing(made.sealed(engine)(REQUEST)) as chunks:
+            async for _ in chunks:
+                return
+
+    asyncio.run(leave())
+    assert (made.signed, made.shelf.num_signed()) == (0, 0)
+    assert signed_by(made).receipt.sequence == 1
+
+
+def test_a_disk_that_fails_withholds_the_receipt_and_only_from_who_asked_the_end(tmp_path: Path) -> None:
+    made = sealer(tmp_path, policy="always")
+    made.shelf.close()
+    with pytest.raises(LocalError, match="not given out"):
+        answer(made.sealed(engine))
+    silent = answer(made.sealed(engine), replace(REQUEST, receipt=False))
+    assert (len(silent), silent[-1].receipt, made.signed) == (70, None, 0)
 
 
 def test_files_hold_receipts_in_any_of_three_ways(made: Signed) -> None:
