@@ -4,6 +4,7 @@ circuit of it holds. Bounds on the error are for 16-bit tables and 2^-16 fractio
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,10 @@ import pytest
 from circuit_checks import faults, values_of
 from onnx import TensorProto, helper, numpy_helper
 
-from shoal.core.errors import InvalidRequest, Unsupported
+from shoal.core.errors import BadWeights, InvalidRequest, Unsupported
 from shoal.proof.lower.lower import lower
 from shoal.proof.onnx.importer import Imported, import_model
+from shoal.proof.onnx.model import read_model
 from shoal.proof.onnx.precision import INT8, wide
 
 RNG = np.random.default_rng(0)
@@ -310,3 +312,54 @@ def test_a_model_without_samples_or_with_open_shapes_is_refused() -> None:
         import_model(data, [], INT8)
     with pytest.raises(Unsupported, match="input 'x': expected a fixed length of axis 1"):
         import_model(model([node("Neg", "x")], (None, None), {}), [{"x": weights(3, 12)}], INT8)  # type: ignore[arg-type]
+
+
+def test_a_transformer_block() -> None:
+    """Heads by reshape and transpose, scaled scores, softmax, a residual sum, a norm, a GELU: no view is committed."""
+    width, heads, length = 12, 3, 5
+    constants = {
+        "qkv": weights(width, 3 * width),
+        "out": weights(width, width),
+        "up": weights(width, 2 * width),
+        "down": weights(2 * width, width),
+        "gain": weights(width) + 1,
+        "bias": weights(width),
+        "scale": np.float32(0.5),
+        "split": np.array([length, 3, heads, width // heads], np.int64),
+        "joined": np.array([length, width], np.int64),
+        **{f"at{place}": np.array(place, np.int64) for place in range(3)},
+    }
+    nodes = [
+        node("MatMul", "x", "qkv", output="projected"),
+        node("Reshape", "projected", "split", output="parts"),
+        node("Transpose", "parts", output="by head", perm=[1, 2, 0, 3]),
+        *(node("Gather", "by head", f"at{place}", output=name, axis=0) for place, name in enumerate("qkv")),
+        node("Transpose", "k", output="kt", perm=[0, 2, 1]),
+        node("MatMul", "q", "kt", output="scores"),
+        node("Mul", "scores", "scale", output="scaled"),
+        node("Softmax", "scaled", output="shares"),
+        node("MatMul", "shares", "v", output="mixed"),
+        node("Transpose", "mixed", output="by row", perm=[1, 0, 2]),
+        node("Reshape", "by row", "joined", output="flat"),
+        node("MatMul", "flat", "out", output="attended"),
+        node("Add", "attended", "x", output="middle"),
+        node("LayerNormalization", "middle", "gain", "bias", output="normed"),
+        node("MatMul", "normed", "up", output="wide"),
+        node("Gelu", "wide", output="active"),
+        node("MatMul", "active", "down", output="narrow"),
+        node("Add", "narrow", "middle"),
+    ]
+    constants = {("qkv matrix" if name == "qkv" else name): array for name, array in constants.items()}
+    nodes[0] = node("MatMul", "x", "qkv matrix", output="projected")
+    imported = compare(model(nodes, (length, width), constants), (length, width), 4e-3)
+    columns = [source.name for source in lower(imported.graph).circuit.sources if source.kind == "witness"]
+    assert not [name for name in columns if "copy" in name and "sum" not in name]
+
+
+def test_bytes_that_are_no_model_are_refused() -> None:
+    data = model([node("Neg", "x")], (3, 12), {})
+    for broken in (b"", b"no model at all", data[: len(data) // 2], data.replace(b"Neg", b"Nag")):
+        with pytest.raises((BadWeights, Unsupported), match=r"onnx: expected a valid ONNX model|'the Nag of y'"):
+            read_model(broken)
+    with pytest.raises(BadWeights, match=r"nothing\.onnx: onnx"):
+        read_model(Path("nothing.onnx"))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shoal.core.errors import Unsupported
+from shoal.core.errors import BadWeights, Unsupported
 from shoal.proof.circuit import Shape
 
 Array = npt.NDArray[Any]
@@ -44,14 +44,13 @@ class OnnxGraph:
 
 
 def read_model(source: Path | bytes) -> OnnxGraph:
-    """Parses and checks a model. Unsupported for dynamic shapes (a symbolic batch becomes 1) and for nested graphs."""
-    import onnx
+    """Parses and checks a model.
 
-    model = onnx.load_model_from_string(source) if isinstance(source, bytes) else onnx.load(str(source))
-    _fix_batch(model)
-    onnx.checker.check_model(model)
-    model = onnx.shape_inference.infer_shapes(model, data_prop=True)
-    constants = {entry.name: onnx.numpy_helper.to_array(entry) for entry in model.graph.initializer}
+    BadWeights for bytes that are no model; Unsupported for dynamic shapes (a symbolic batch becomes 1), nested graphs
+    and operators of other domains.
+    """
+    model = _parsed(source)
+    constants = {entry.name: _array(entry) for entry in model.graph.initializer}
     nodes = []
     for number, proto in enumerate(model.graph.node):
         node = _node(proto, number)
@@ -62,6 +61,38 @@ def read_model(source: Path | bytes) -> OnnxGraph:
     inputs = tuple(entry.name for entry in model.graph.input if entry.name not in constants)
     outputs = tuple(entry.name for entry in model.graph.output)
     return OnnxGraph(inputs, outputs, tuple(nodes), constants, _shapes(model), model)
+
+
+def _parsed(source: Path | bytes) -> Model:
+    """The model with all shapes inferred."""
+    try:
+        import onnx
+        from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise Unsupported("reading ONNX needs the package onnx: pip install 'shoal[prove]'") from error
+
+    name = "the model" if isinstance(source, bytes) else str(source)
+    try:
+        model = onnx.load_model_from_string(source) if isinstance(source, bytes) else onnx.load(str(source))
+        _fix_batch(model)
+        onnx.checker.check_model(model)
+        return onnx.shape_inference.infer_shapes(model, data_prop=True)
+    except (
+        OSError,
+        ValueError,
+        DecodeError,
+        onnx.checker.ValidationError,
+        onnx.shape_inference.InferenceError,
+    ) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise BadWeights(name, "onnx", "a valid ONNX model", reason) from error
+
+
+def _array(entry: Any) -> Array:
+    import onnx
+
+    array: Array = onnx.numpy_helper.to_array(entry)
+    return array
 
 
 def _fix_batch(model: Model) -> None:

@@ -44,7 +44,7 @@ class Scales:
         return min(finest, self.bits - 1)
 
     def part(self, name: str) -> int:
-        """Fractional bits of a part of the residual stream: two less than `residual` at worst, and more limbs instead."""
+        """Fractional bits of a part of the residual stream: at worst two less than `residual`, with more limbs."""
         return min(max(self.fraction(name), self.residual - 2), self.residual)
 
     def power(self, name: str, fraction: int) -> int:
