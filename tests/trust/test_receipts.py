@@ -234,6 +234,20 @@ def test_a_seed_that_nobody_named_is_in_the_receipt(tmp_path: Path) -> None:
     )
 
 
+def test_no_weights_are_named_where_the_engine_here_shows_no_evidence(tmp_path: Path) -> None:
+    """As for a swarm of models, whose answer is nobody's alone."""
+
+    async def swarm(request: Request) -> AsyncIterator[Chunk]:
+        async for chunk in engine(replace(request, receipt=False)):
+            yield chunk
+
+    last = answer(sealer(tmp_path).sealed(swarm), replace(REQUEST, model="swarm:tiny"))[-1]
+    assert last.receipt is not None
+    assert (last.receipt.model.name, last.receipt.model.weights) == ("swarm:tiny", b"")
+    assert (last.receipt.outputs[0].begins, last.receipt.outputs[0].fingerprints) == (70, b"")
+    assert inspect(Signed(last.receipt, last.opening)).is_valid
+
+
 def test_an_answer_that_goes_on_says_from_where(tmp_path: Path) -> None:
     made = signed_by(sealer(tmp_path), replace(REQUEST, resume=Resume(TOKENS[:40])))
     assert (made.receipt.outputs[0].num_tokens, made.receipt.outputs[0].begins) == (70, 40)

@@ -42,7 +42,7 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class ModelIdentity:
-    """What computed the answer. Empty where this node does not know (an upstream's model).
+    """What computed the answer. The name alone where that was not the signer's engine (a peer, an upstream, a swarm).
 
     name          as served.
     weights       SHA-256 of the weights file, or of the folder's files (`trust.identity`).

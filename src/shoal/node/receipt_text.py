@@ -30,7 +30,7 @@ def describe(signed: Signed) -> Iterator[str]:
         yield f"model        {plain(model.name)} ({plain(model.quantization)}), weights {model.weights.hex()}"
         yield f"computed on  {plain(model.device)}: {plain(model.kernels)}, keys and values {plain(model.kv)}"
     else:
-        yield f"model        {plain(model.name)}, computed by others"
+        yield f"model        {plain(model.name)}, weights not named: not computed by the signer's engine alone"
     if model.adapter:
         yield f"adapter      {model.adapter.hex()}"
     yield f"sampling     {_sampling(receipt)}"

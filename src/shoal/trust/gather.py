@@ -73,8 +73,9 @@ class Gathered:
             self.nested.append((chunk.provider, Signed(chunk.receipt, chunk.opening)))
 
     @property
-    def has_own_part(self) -> bool:
-        return any(maker == LOCAL for choice in self.choices.values() for maker, _ in choice.makers)
+    def has_evidence(self) -> bool:
+        """Whether this node's own engine made some of it. A swarm's answer, say, is nobody's alone."""
+        return any(choice.evidence is not None for choice in self.choices.values())
 
     def prompt(self) -> tuple[int, ...]:
         """As this node computed it, or as a peer says it did."""

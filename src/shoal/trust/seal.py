@@ -108,7 +108,7 @@ class Sealer:
     def _seal(self, request: Request, gathered: Gathered, usage: Usage) -> Signed:
         salt = secrets.token_bytes(SALT_BYTES)
         receipt, opening = draft(request, gathered, usage, salt)
-        model = self.identity(request) if gathered.has_own_part else ModelIdentity(request.model)
+        model = self.identity(request) if gathered.has_evidence else ModelIdentity(request.model)
         receipt = replace(receipt, model=model, created=int(self.clock.wall()))
 
         def make(sequence: int, head: bytes) -> Receipt:

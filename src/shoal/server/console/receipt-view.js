@@ -42,7 +42,7 @@ function name({ valid, verdicts }) {
 /** @param {Evidence} found @param {string} id */
 function lines(found, id) {
   const listed = [...found.problems, ...found.holds, ...found.parts, ...found.verdicts];
-  const weights = found.weights ? `weights ${found.weights.slice(0, 16)}…` : "computed by others";
+  const weights = found.weights ? `weights ${found.weights.slice(0, 16)}…` : "weights not named";
   const { receipt, opening } = found;
   return [
     el("ul", {}, ...listed.map((text) => el("li", { text })), el("li", { text: `model ${found.model}, ${weights}` })),
