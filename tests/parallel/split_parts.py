@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 from shoal.core.chunk import Chunk
 from shoal.core.clock import Clock, SystemClock
 from shoal.core.request import Request, Sampling
+from shoal.engine.drafts.draft import Drafter
 from shoal.engine.engine import Engine, EngineConfig
 from shoal.engine.language import Language
 from shoal.engine.load import RunnerOptions, load_runner
@@ -67,11 +68,12 @@ class Swarm:
             self.hosts.append(StageHost([stage], everybody, self.clock))
             self.hosts[-1].register(peer)
 
-    def private(self, split: Split | None = None) -> PrivateModel:
+    def private(self, split: Split | None = None, drafter: Callable[[], Drafter | None] = lambda: None) -> PrivateModel:
         place = Place(
             self.me, lambda: ask_offers(self.me, [peer.peer for peer in self.peers]), self.clock, options(self.kernels)
         )
         chosen = split or Split(NAME, self.model, DIGEST, 1, 1)
+        place = replace(place, drafter=drafter)
         return PrivateModel(lambda: connected(chosen, place, language(self.model)), self.clock)
 
     async def close(self) -> None:

@@ -12,6 +12,7 @@ from split_parts import DIGEST, NAME, Swarm, ask, checkpoint, everybody, ids, la
 from shoal.core.clock import SystemClock
 from shoal.core.errors import BadConfig, LinkClosed, PeerFault, ShoalError, Unauthorized, Unavailable, Unreachable
 from shoal.core.seams import closing
+from shoal.engine.drafts.lookup import LookupDrafter
 from shoal.mesh.calls import CallStream, Incoming
 from shoal.mesh.fakes import LocalMesh
 from shoal.mesh.peer_id import PeerId
@@ -21,7 +22,7 @@ from shoal.parallel.frames import Rows, StageInfo, StepFrame, write_info, write_
 from shoal.parallel.host import METHOD, StageHost
 from shoal.parallel.private import IDLE_S
 from shoal.parallel.split import Place, Split, ask_offers, connected, open_stage
-from shoal.parallel.stage import Session, Stage
+from shoal.parallel.stage import Layers, Session, Stage
 
 PROMPTS = ("the quick brown fox " * 4, "the quick brown fox jumps", "zebra")
 
@@ -212,7 +213,7 @@ class FakeLayers:
 class Watched(Stage):
     """A stage that remembers what it was told besides states."""
 
-    def __init__(self, info: StageInfo, runner: FakeLayers) -> None:
+    def __init__(self, info: StageInfo, runner: Layers) -> None:
         super().__init__(info, runner)
         self.seen: list[tuple[Rows, ...]] = []
 
@@ -361,5 +362,22 @@ def test_tokens_are_charged_by_the_share_of_layers_and_a_peer_beyond_its_rate_wa
         await swarm.close()
         assert charged == [15.0, 0.5, 0.5, 0.5, 0.5]  # three of six layers
         assert clock.naps == [0.25] * 5
+
+    asyncio.run(run())
+
+
+def test_right_guesses_save_round_trips_and_change_nothing() -> None:
+    async def run() -> None:
+        swarm = Swarm([(1, 5)])
+        stage = Watched(swarm.hosts[0].stages[0].info, swarm.hosts[0].stages[0]._runner)
+        swarm.hosts[0].stages = [stage]
+        private = swarm.private(drafter=LookupDrafter)
+        request = ask("abcabcabcabcabcabc", tokens=120)
+        async with whole(swarm.model) as engine:
+            expected = await answers(engine.generate, [request])
+        assert await answers(private.generate, [request]) == expected
+        assert len(stage.seen) < 110
+        await private.close()
+        await swarm.close()
 
     asyncio.run(run())

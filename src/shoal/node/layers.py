@@ -12,6 +12,8 @@ from functools import partial
 from shoal.core.clock import Clock
 from shoal.core.errors import BadConfig
 from shoal.core.service import ModelCard
+from shoal.engine.drafts.lookup import LookupDrafter
+from shoal.engine.load import find_device
 from shoal.fleet.accounts import Accounts
 from shoal.fleet.provider import Provider
 from shoal.mesh.peer_id import PeerId
@@ -99,7 +101,8 @@ async def _serving(config: NodeConfig, mesh: Mesh, clock: Clock) -> AsyncIterato
 async def _split(config: NodeConfig, wish: Wish, mesh: Mesh, fleet: Fleet, clock: Clock) -> AsyncIterator[None]:
     name, checkpoint, digest = await asyncio.to_thread(_opened, config, wish.model)
     split = Split(PREFIX + name, checkpoint, digest, wish.first, wish.second)
-    place = Place(mesh.parts.rpc, partial(_offers, mesh), clock, runner_options(config))
+    drafter = partial(_drafter, config)
+    place = Place(mesh.parts.rpc, partial(_offers, mesh), clock, runner_options(config), drafter)
     language = await asyncio.to_thread(language_of, checkpoint)
     private = PrivateModel(lambda: connected(split, place, language), clock)
     card = ModelCard(split.name, context_length=checkpoint.config.context_length, capabilities=_can(checkpoint))
@@ -112,6 +115,15 @@ async def _split(config: NodeConfig, wish: Wish, mesh: Mesh, fleet: Fleet, clock
     finally:
         del fleet.upstreams[split.name]
         await private.close()
+
+
+def _drafter(config: NodeConfig) -> LookupDrafter | None:
+    """Guesses from the text so far, whatever way to draft is configured: other ways keep memory of a model of their own.
+
+    None on torch, whose results depend in their last bits on which rows share a step.
+    """
+    is_native = config.kernels != "torch" and find_device(runner_options(config)) == "cpu"
+    return LookupDrafter() if is_native and config.draft != "off" else None
 
 
 def _consent(accounts: Accounts, is_member: bool, peer: PeerId) -> None:

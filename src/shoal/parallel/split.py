@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 
 from shoal.core.clock import Clock
 from shoal.core.errors import BadConfig, LocalError, ShoalError
+from shoal.engine.drafts.draft import Drafter
 from shoal.engine.engine import Engine, EngineConfig
 from shoal.engine.language import Language
 from shoal.engine.load import Loaded, RunnerOptions, load_runner
@@ -60,12 +61,16 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """How peers are asked, and what computes here."""
+    """How peers are asked, and what computes here.
+
+    drafter  makes what guesses tokens ahead: a guess that is right saves a round trip to every hop.
+    """
 
     caller: Caller
     offers: Callable[[], Awaitable[Sequence[Offer]]]
     clock: Clock
     options: RunnerOptions
+    drafter: Callable[[], Drafter | None] = lambda: None
 
 
 def open_stage(
@@ -115,7 +120,7 @@ async def connected(split: Split, place: Place, language: Language) -> AsyncIter
         front, back = await asyncio.to_thread(_ends, split, options)
         noise = Noise(split.noise) if split.noise else None
         runner = PipelineRunner(front.runner, hops, back.runner, noise)
-        engine = Engine(_engine_config(split, options, front), runner, language, place.clock)
+        engine = Engine(_engine_config(split, options, front), runner, language, place.clock, place.drafter())
         try:
             yield Pipeline(engine, hops)
         finally:
