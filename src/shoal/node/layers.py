@@ -118,7 +118,7 @@ async def _split(config: NodeConfig, wish: Wish, mesh: Mesh, fleet: Fleet, clock
 
 
 def _drafter(config: NodeConfig) -> LookupDrafter | None:
-    """Guesses from the text so far, whatever way to draft is configured: other ways keep memory of a model of their own.
+    """Guesses from the text so far, whatever way is configured: other ways keep memory of a model of their own.
 
     None on torch, whose results depend in their last bits on which rows share a step.
     """
