@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from shoal.proof.circuit import Index, Shape
 
-Ints = npt.NDArray[np.integer[Any]]
+Ints = npt.NDArray[np.signedinteger[Any]]
 """Integers of any signed width; values between operators are int64."""
 Role = Literal["input", "weight", "constant", "inner"]
 Indices = tuple[Index, ...]
