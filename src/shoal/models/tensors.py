@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from shoal.kernels.quant import BLOCK as BLOCK
+from shoal.kernels.quant import Floats, dequantize
 from shoal.kernels.quant import Storage as Storage
 
 
@@ -31,6 +32,10 @@ class Tensor:
     @property
     def size_bytes(self) -> int:
         return int(self.data.nbytes)
+
+    def floats(self) -> Floats:
+        """The numbers it stands for, float32 in its shape."""
+        return dequantize(self.storage, self.data, self.shape[-1]).reshape(self.shape)
 
 
 Weights = Mapping[str, Tensor]

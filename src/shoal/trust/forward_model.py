@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from shoal.core.errors import Unsupported
-from shoal.kernels.quant import dequantize
 from shoal.models.checkpoint import Checkpoint
 from shoal.models.config import ModelConfig, Rope
 from shoal.proof.graph.exact import OutOfRange
@@ -51,7 +50,9 @@ def floats_of(checkpoint: Checkpoint) -> Floats:
     names = {"embedding": "token_embd", "norm": "output_norm"} | ({} if config.is_tied else {"output": "output"})
     for layer in range(config.num_layers):
         names |= {f"{layer}.{own}": f"blk.{layer}.{theirs}" for own, theirs in LAYER_NAMES.items()}
-    return Floats(_shape(config), {own: _numbers(checkpoint, f"{theirs}.weight") for own, theirs in names.items()})
+    return Floats(
+        _shape(config), {own: checkpoint.weights[f"{theirs}.weight"].floats() for own, theirs in names.items()}
+    )
 
 
 def calibrate(floats: Floats, prompts: Prompts) -> Scales:
@@ -162,8 +163,3 @@ def _has_plain_ropes(config: ModelConfig) -> bool:
 
 def _is_plain(rope: Rope, config: ModelConfig) -> bool:
     return rope.scaling == "none" and rope.dims in (0, config.head_dim)
-
-
-def _numbers(checkpoint: Checkpoint, name: str) -> npt.NDArray[np.float32]:
-    tensor = checkpoint.weights[name]
-    return dequantize(tensor.storage, tensor.data, tensor.shape[-1]).reshape(tensor.shape)
