@@ -32,10 +32,14 @@ ROLES = ("input", "weight", "constant", "inner")
 ARITY: dict[type, int] = {Contract: 2, Reshape: 1, Requantize: 1, Table: 1, Softmax: 1, InverseRoot: 1}
 
 
-def check_graph(graph: Graph) -> Graph:
-    """The graph itself, or BadWeights with the tensor or node at fault."""
+def check_graph(graph: Graph, with_weights: bool = True) -> Graph:
+    """The graph itself, or BadWeights with the tensor or node at fault. with_weights: whether it must have them."""
+    held = ("weight", "constant") if with_weights else ("constant",)
     for name, tensor in graph.tensors.items():
         _check_tensor(graph, name, tensor)
+        if tensor.role in held:
+            found = graph.arrays[name].shape if name in graph.arrays else None
+            _require(found == tensor.shape, name, f"an array of {tensor.shape}", found)
     made = {name for name, tensor in graph.tensors.items() if tensor.role != "inner"}
     _require(set(graph.inputs) <= made, "inputs", "declared inputs", graph.inputs)
     for node in graph.nodes:
@@ -56,9 +60,6 @@ def _check_tensor(graph: Graph, name: str, tensor: Tensor) -> None:
     _require(-(1 << 62) < tensor.low <= tensor.high < 1 << 62, name, "a range of 62 bits", (tensor.low, tensor.high))
     _require(tensor.role in ROLES, name, f"a role of {ROLES}", tensor.role)
     _require((tensor.role == "input") == (name in graph.inputs), name, "to be an input or not", tensor.role)
-    if tensor.role in ("weight", "constant"):
-        found = graph.arrays[name].shape if name in graph.arrays else None
-        _require(found == tensor.shape, name, f"an array of {tensor.shape}", found)
 
 
 def _check_node(graph: Graph, node: Node) -> None:

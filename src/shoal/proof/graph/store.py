@@ -1,4 +1,5 @@
-"""Graphs on disk and their digest: `graph.json` for people and machines, `arrays.npz` for the numbers.
+"""Graphs on disk and their digest: `graph.json` for people and machines, `weights.npz` and `constants.npz` for the
+numbers. A graph whose weights are behind a commitment is read without them.
 
 The digest covers the canonical JSON and every array's shape and little-endian bytes, so it does not depend on how the
 npz was packed. Reading trusts nothing: every field is checked before it is used.
@@ -7,7 +8,7 @@ npz was packed. Reading trusts nothing: every field is checked before it is used
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ from shoal.proof.graph.ir import (
 )
 
 FORMAT = "shoal integer graph 1"
+FILES = {"constants.npz": False, "weights.npz": True}
+"""File -> whether it holds the weights."""
 OPERATORS: dict[str, type[Operator]] = {
     kind.__name__: kind for kind in (Contract, Affine, Reshape, Requantize, Table, Softmax, InverseRoot)
 }
@@ -50,21 +53,35 @@ def digest(graph: Graph) -> bytes:
     return bytes(state.digest())
 
 
+def without_weights(graph: Graph) -> Graph:
+    """The graph as it is known to who has only a digest or a commitment of its weights."""
+    kept = {name: array for name, array in graph.arrays.items() if graph.tensors[name].role != "weight"}
+    return replace(graph, arrays=kept)
+
+
 def save(graph: Graph, folder: Path) -> None:
-    """Writes `graph.json` and `arrays.npz` into the folder, which is made if need be."""
+    """Writes `graph.json`, `constants.npz` and `weights.npz` into the folder, which is made if need be."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "graph.json").write_text(to_json(graph))
-    numbered: dict[str, Any] = {f"a{place}": graph.arrays[name] for place, name in enumerate(sorted(graph.arrays))}
-    np.savez(folder / "arrays.npz", **numbered)
+    for file, are_weights in FILES.items():
+        numbered: dict[str, Any] = {
+            f"a{place}": graph.arrays[name]
+            for place, name in enumerate(sorted(graph.arrays))
+            if (graph.tensors[name].role == "weight") == are_weights
+        }
+        np.savez(folder / file, **numbered)
 
 
-def load(folder: Path) -> Graph:
+def load(folder: Path, with_weights: bool = True) -> Graph:
     """The graph in a folder. BadWeights names file, field, what was expected and what was found."""
     file = folder / "graph.json"
     try:
         described = json.loads(file.read_text())
-        arrays = _arrays(folder / "arrays.npz", described)
-        return check_graph(_graph(described, arrays))
+        arrays: dict[str, Ints] = {}
+        for name, are_weights in FILES.items():
+            if with_weights or not are_weights:
+                arrays |= _arrays(folder / name, described, are_weights)
+        return check_graph(_graph(described, arrays), with_weights)
     except BadWeights:
         raise
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
@@ -99,11 +116,13 @@ def _operator(operator: Operator) -> dict[str, Any]:
 # ---- reading
 
 
-def _arrays(file: Path, described: dict[str, Any]) -> dict[str, Ints]:
-    listed = described["arrays"]
+def _arrays(file: Path, described: dict[str, Any], are_weights: bool) -> dict[str, Ints]:
+    listed, tensors = described["arrays"], described["tensors"]
     arrays: dict[str, Ints] = {}
     with np.load(file, allow_pickle=False) as stored:
         for place, name in enumerate(sorted(listed)):
+            if (tensors[name]["role"] == "weight") != are_weights:
+                continue
             kind, shape = listed[name]
             array = stored[f"a{place}"]
             if (

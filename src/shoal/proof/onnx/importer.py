@@ -77,9 +77,12 @@ class Imported:
         return result
 
 
-def import_model(source: Path | bytes, samples: Sequence[Sample], precision: Precision) -> Imported:
+def import_model(
+    source: Path | bytes, samples: Sequence[Sample], precision: Precision, rounds_outputs: bool = False
+) -> Imported:
     """Reads, calibrates on `samples` (at least one), and rounds.
 
+    rounds_outputs: to the precision's scale, like every tensor in between; else they stay sums of products, exact.
     Unsupported with node, operator and reason for what cannot be proven; InvalidRequest if there is no sample.
     """
     if not samples:
@@ -91,7 +94,7 @@ def import_model(source: Path | bytes, samples: Sequence[Sample], precision: Pre
         quantiser.values[name] = _declare_input(quantiser, graph, name)
     for node in graph.nodes:
         _import_node(quantiser, node)
-    outputs = tuple(_output(quantiser, name) for name in graph.outputs)
+    outputs = tuple(_output(quantiser, name, rounds_outputs) for name in graph.outputs)
     return Imported(quantiser.builder.finish(outputs), floats, precision, graph.outputs)
 
 
@@ -107,10 +110,10 @@ def _import_node(q: Quantiser, node: OnnxNode) -> None:
         raise node.refuse(str(error)) from error
 
 
-def _output(q: Quantiser, name: str) -> str:
+def _output(q: Quantiser, name: str, is_rounded: bool) -> str:
     """The output's tensor; what was left pending until now is refused in its node's name."""
     try:
-        return q.sum_of(name)
+        return q.narrow(name) if is_rounded else q.sum_of(name)
     except BadConfig as error:
         raise next(node for node in q.graph.nodes if name in node.outputs).refuse(str(error)) from error
 
