@@ -10,8 +10,8 @@ from shoal.proof.graph import operators, tables
 from shoal.proof.graph.builder import Builder, Sum, axis, identity
 from shoal.proof.graph.ir import InverseRoot, Requantize, Softmax
 
-SAFE_SQUARES = 52
-"""Bits that a sum of squares may have: products with its reciprocal root then stay below 2^62."""
+SAFE = 1 << 61
+"""Sums of squares, and products with their reciprocal roots, stay below it, one bit short of half the field."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,27 +53,29 @@ class Norm:
 
 def normalise(b: Builder, name: str, x: str, how: Norm) -> str:
     shape = b.tensors[x].shape
-    length, scale = shape[-1], 1
+    length, scale, rank = shape[-1], 1, len(shape)
     if how.centred:
         x, scale = _centred(b, f"{name}.centred", x), length
-    x = _fewer_bits(b, f"{name}.short", x, length)
-    fraction = b.tensors[x].fraction
-    rank = len(shape)
+    x = _fewer_bits(b, f"{name}.short", x, how, scale)
     lead = tuple(axis(place) for place in range(rank - 1))
-    squares = b.contract(
-        f"{name}.squares", x, x, Sum((*shape[:-1], 1), (length,), (*lead, axis(rank)), (*lead, axis(rank)))
-    )
-    # The operand stands for scale * (x - mean), so does epsilon; it keeps the table's smallest mantissa away from zero.
-    epsilon = round(how.epsilon * length * scale**2 * 4.0**fraction)
-    least = max(epsilon, 1 << (how.mantissa - 2))
+    row = (*lead, axis(rank))
+    squares = b.contract(f"{name}.squares", x, x, Sum((*shape[:-1], 1), (length,), row, row))
+    least = _least(how, length, scale, b.tensors[x].fraction)
     total = b.affine(f"{name}.sum", [(1, squares, identity(rank))], (*shape[:-1], 1), least)
     root = _inverse_root(b, f"{name}.root", total, how.mantissa)
     if how.rounded is not None:
-        root = _shorter(b, f"{name}.shorter", root, how.fraction + how.rounded - fraction)
+        root = _shorter(b, f"{name}.shorter", root, how.fraction + how.rounded - b.tensors[x].fraction)
     product = b.contract(f"{name}.product", x, root, Sum(shape, (), identity(rank), (*lead, Index())))
     shift = b.tensors[product].fraction - how.fraction
     bound = 1 << (how.fraction + 1)
     return b.requantize(name, product, Requantize(shift, -bound, bound - 1))
+
+
+def _least(how: Norm, length: int, scale: int, fraction: int) -> int:
+    """What is added to a sum of squares: epsilon, in the operand's scale (it stands for scale * x), and enough that the
+    table's smallest mantissa is reached.
+    """
+    return max(round(how.epsilon * length * scale**2 * 4.0**fraction), 1 << (how.mantissa - 2))
 
 
 def _centred(b: Builder, name: str, x: str) -> str:
@@ -83,15 +85,27 @@ def _centred(b: Builder, name: str, x: str) -> str:
     return b.affine(name, [(shape[-1], x, identity(len(shape))), (-1, x, (*lead, Index(summed=True)))], shape)
 
 
-def _fewer_bits(b: Builder, name: str, x: str, length: int) -> str:
-    """x rounded so that `length` squares sum to at most SAFE_SQUARES bits."""
-    held = b.tensors[x]
-    allowed = (SAFE_SQUARES - length.bit_length()) // 2
-    shift = max(max(abs(held.low), abs(held.high)).bit_length() - allowed, 0)
+def _fewer_bits(b: Builder, name: str, x: str, how: Norm, scale: int) -> str:
+    """x itself, or rounded by as few bits as keep all sums and products SAFE."""
+    held, length = b.tensors[x], b.tensors[x].shape[-1]
+    most = max(abs(held.low), abs(held.high))
+    shift = next(
+        s for s in range(62) if _is_safe(how, (most >> s) + 1, _least(how, length, scale, held.fraction - s), length)
+    )
     if shift == 0:
         return x
     half = 1 << (shift - 1)
     return b.requantize(name, x, Requantize(shift, (held.low + half) >> shift, (held.high + half) >> shift))
+
+
+def _is_safe(how: Norm, most: int, least: int, length: int) -> bool:
+    squares = length * most**2 + least
+    exponents = _exponents(squares, how.mantissa)
+    root = 1 << (how.mantissa + 1 + exponents)
+    if how.rounded is not None:
+        # The operand's fraction cancels: both the root's and the wanted one have it, negated.
+        root >>= max(3 * how.mantissa // 2 + exponents - how.fraction - how.rounded, 0)
+    return squares < SAFE and most * root < SAFE
 
 
 def _shorter(b: Builder, name: str, root: str, fraction: int) -> str:
@@ -103,6 +117,10 @@ def _shorter(b: Builder, name: str, root: str, fraction: int) -> str:
 
 
 def _inverse_root(b: Builder, name: str, x: str, mantissa: int) -> str:
-    exponents = max(-(-(b.tensors[x].high.bit_length() - mantissa) // 2), 0)
-    how = InverseRoot(f"inverse roots {mantissa}", mantissa, exponents)
+    how = InverseRoot(f"inverse roots {mantissa}", mantissa, _exponents(b.tensors[x].high, mantissa))
     return b.inverse_root(name, x, how, tables.inverse_roots(mantissa))
+
+
+def _exponents(most: int, mantissa: int) -> int:
+    """The largest e that numbers up to `most` need."""
+    return max(-(-(most.bit_length() - mantissa) // 2), 0)

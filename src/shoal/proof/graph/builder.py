@@ -6,6 +6,7 @@ Every method adds one node and returns the name of its output. Layers made of se
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
@@ -171,7 +172,9 @@ class Builder:
                 within = Range(held.low, held.high)
                 return ranges.of_weighted_sums(within, self._arrays[known], indices, lengths, len(how.space))
         a, b = self.tensors[left], self.tensors[right]
-        return ranges.of_products(Range(a.low, a.high), Range(b.low, b.high), int(np.prod(how.summed, dtype=np.int64)))
+        if left == right and how.left == how.right:
+            return Range(0, max(a.low**2, a.high**2) * prod(how.summed))
+        return ranges.of_products(Range(a.low, a.high), Range(b.low, b.high), prod(how.summed))
 
     def _check_reads(self, name: str, operand: str, indices: Indices, rank: int) -> None:
         """Rules of `circuit.Read`: one index for each axis, axes of the space that exist, none used twice."""

@@ -16,7 +16,7 @@ from shoal.proof.circuit import Circuit, Expr, Identity, IntArray, Lookup, Read,
 from shoal.proof.graph.builder import identity
 from shoal.proof.graph.ir import Graph, Ints
 from shoal.proof.lower.form import Factors, Form, View, add, flat, plain_factors, read_source, source_view
-from shoal.proof.lower.limbs import Demand, Plan, candidates
+from shoal.proof.lower.limbs import MAX_WIDTH, Plan, candidates
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,8 @@ class Emitter:
         self.shapes: dict[str, Shape] = {}
         self.views: dict[str, View] = {}
         self.fills: dict[str, Fill] = {}
-        self.demands: Counter[Demand] = Counter()
+        self.demands: Counter[int] = Counter()
+        """How many numbers of so many bits are range-checked."""
         self._sources: list[Source] = []
         self._tables: dict[str, Table] = {}
         self._lookups: list[Lookup] = []
@@ -105,26 +106,29 @@ class Emitter:
         self._identities.append(constraint)
 
     def ranged(self, name: str, shape: Shape, low: int, high: int, fill: Fill) -> Ranged:
-        """Columns for an integer that lookups hold to a range which includes low .. high."""
+        """Columns for an integer that lookups hold to a range which includes low .. high and is not 5 times as long."""
         bits, start = _steps(low, high)
-        return self._cut(name, shape, Demand(bits, False), start, fill)
+        even = bits + (bits > MAX_WIDTH and bits % 2)  # halves of one width: one table less
+        return self._cut(name, shape, (even, start), fill)
 
-    def exact(self, name: str, shape: Shape, bits: int, fill: Fill) -> Ranged:
+    def digits(self, name: str, shape: Shape, bits: int, fill: Fill) -> Ranged:
         """Columns for an integer that lookups hold to 0 .. 2^bits - 1, no more."""
-        return self._cut(name, shape, Demand(bits, True), 0, fill)
+        return self._cut(name, shape, (bits, 0), fill)
 
-    def _cut(self, name: str, shape: Shape, demand: Demand, low: int, fill: Fill) -> Ranged:
-        self.demands[demand] += int(np.prod(shape))
-        widths = self._plan.get(demand) or candidates(demand)[0]
+    def _cut(self, name: str, shape: Shape, span: tuple[int, int], fill: Fill) -> Ranged:
+        """Limbs for start .. start + 2^bits - 1, `span` being (bits, start)."""
+        bits, start = span
+        self.demands[bits] += int(np.prod(shape))
+        widths = self._plan.get(bits) or candidates(bits)[0]
         shifts = [sum(widths[:place]) for place in range(len(widths))]
-        # The lower limbs are digits, the highest carries the sign: `low` is a multiple of its steps.
+        # The lower limbs are digits, the highest carries the sign: `start` is a multiple of its steps.
         limbs = []
         for place, (width, shift) in enumerate(zip(widths, shifts, strict=True)):
             last = place == len(widths) - 1
             limb = self.column(name if len(widths) == 1 else f"{name}.{place}", shape, _digit(fill, shift, width, last))
-            self._hold(limb, shape, width, low >> shift if last else 0)
+            self._hold(limb, shape, width, start >> shift if last else 0)
             limbs.append((limb, 1 << shift))
-        return Ranged(tuple(limbs), max((1 << width) - 1 for width in widths) + max(low >> shifts[-1], 0))
+        return Ranged(tuple(limbs), max((1 << width) - 1 for width in widths) + max(start >> shifts[-1], 0))
 
     def _hold(self, source: str, shape: Shape, width: int, low: int) -> None:
         key = Expr((Read(source, identity(len(shape))),), -low)

@@ -74,7 +74,7 @@ def _differences(emitter: Emitter, node: Node, how: Softmax, form: Form, factors
     d = Expr((read_source(emitter.column(f"{name}.difference", shape, value), factors),))
     terms = [(1 << how.shift, rows), (-1 << how.shift, d)]
     if how.shift:
-        rest = emitter.exact(f"{name}.rest", shape, how.shift, lambda known: remainder(known.tensors[x], how.shift))
+        rest = emitter.digits(f"{name}.rest", shape, how.shift, lambda known: remainder(known.tensors[x], how.shift))
         terms.append((1, rest.expr(factors)))
     emitter.equal(f"{name} rounds", form, add(terms, -half(how.shift)))
     return d, value

@@ -93,7 +93,7 @@ def remainder(x: Ints, shift: int) -> Ints:
 
 
 def _rest(emitter: Emitter, step: Step) -> Ranged:
-    return emitter.exact(
+    return emitter.digits(
         f"{step.node.output}.rest",
         step.lengths,
         step.how.shift,
