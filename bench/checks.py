@@ -58,7 +58,7 @@ async def collect(checkpoint: Checkpoint, quick: bool, path: Path) -> None:
     """Answers, run again; kept at `path`."""
     known = arithmetics(quick)
     own = next(iter(known.values()))
-    honest, cheats, length = (24, 9, 64) if quick else (160, 60, 64)
+    honest, cheats, length = (40, 9, 64) if quick else (160, 60, 64)
     claims: dict[str, list[Claim]] = {}
     for name, one in known.items():
         claims[f"honest {name}"] = await honest_claims(checkpoint, one, requests(honest, 1, length))

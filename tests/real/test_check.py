@@ -65,7 +65,7 @@ def test_a_peers_answer_is_audited_and_checked(default_gguf: Path, home: Path, t
     assert verdict["findings"]["drift"]["measured"] == 0.0
     missing = check(twin_home, str(file), "--tier", "proof", "--model", str(twin))
     assert missing.returncode == 1
-    assert "cannot check by proof; it can by: fingerprint" in missing.stderr
+    assert "cannot check a chat answer by proof; it can by: fingerprint" in missing.stderr
 
 
 def test_what_is_no_receipt_is_unreadable(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from shoal.core.errors import BadConfig, InvalidRequest
+from shoal.core.errors import BadConfig, InvalidRequest, Unsupported
 from shoal.node.config_sources import Loaded
 from shoal.node.flags import ENGINE, configured
 from shoal.node.terminal import write, write_json
@@ -73,6 +73,8 @@ def _tier(text: str) -> Tier:
     tier = next((tier for tier in TIERS if tier == text), None)
     if tier is None:
         raise BadConfig("tier", f"expected one of {', '.join(TIERS)}, found {text!r}")
+    if tier != "fingerprint":  # said before a model is loaded; `check` would say it too
+        raise Unsupported(f"one machine alone cannot check a chat answer by {tier}; it can by: fingerprint")
     return tier
 
 
