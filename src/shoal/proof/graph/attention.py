@@ -10,8 +10,12 @@ from shoal.proof.graph import operators, tables
 from shoal.proof.graph.builder import Builder, Sum, axis, identity
 from shoal.proof.graph.ir import InverseRoot, Requantize, Softmax
 
-SAFE = 1 << 61
-"""Sums of squares, and products with their reciprocal roots, stay below it, one bit short of half the field."""
+SAFE = 1 << 59
+"""Sums of squares, and products with their reciprocal roots, stay below it.
+
+A range check may be twice as long as asked for, squares then four times as large, and a sum is compared with another:
+all of that is still below half the field.
+"""
 
 
 @dataclass(frozen=True, slots=True)

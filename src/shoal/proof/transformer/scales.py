@@ -26,7 +26,7 @@ class Scales:
 
     largest: Mapping[str, float]
     bits: int = 16
-    residual: int = 12
+    residual: int = 10
     headroom: int = 1
     coarsest: int = 8
     rounded: int = 16
