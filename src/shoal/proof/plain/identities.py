@@ -26,6 +26,15 @@ class SumMessages:
     factors: list[list[Element]]
 
 
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """z: a point for all spaces. gamma: the identities' weight. r: the point at which the sumcheck ended."""
+
+    z: Sequence[Element]
+    gamma: Element
+    r: Sequence[Element]
+
+
 def axis_bits(length: int) -> int:
     return (length - 1).bit_length()
 
@@ -51,35 +60,46 @@ def num_rounds(circuit: Circuit) -> int:
 
 def verify_identities(circuit: Circuit, numbers: Numbers, sent: SumMessages, coins: Coins) -> Claims:
     """The claims on sources that are left. Raises ProofRejected."""
-    field = numbers.field
     z = coins.draw("identity point", num_coordinates(circuit))
     gamma = coins.draw("identity weight")[0]
     coins.hear("identity output", [sent.output])
-    claim, r = _rounds(field, sent, coins)
+    claim, r = _rounds(numbers.field, sent, coins)
     coins.hear("identity factors", [value for pair in sent.factors for value in pair])
-    outputs, claims, total, at = Form(), Claims(), (0, 0), 0
-    for number, identity in enumerate(circuit.identities):
-        weight = field.power(gamma, number)
-        _add_output(outputs, numbers, identity, weight, z)
-        for a, b in identity.pairs:
-            values = sent.factors[at]
-            total = field.add(total, field.times(weight, scale_of(field, identity, (a, b), z, r), *values))
-            points = _points(identity, (a, b), z, r)
-            claims += [(factor_form(numbers, identity, f, points), v) for f, v in zip((a, b), values, strict=True)]
-            at += 1
-    if total != claim:
+    drawn = Drawn(z, gamma, r)
+    if last_claim(circuit, numbers.field, sent, drawn) != claim:
         raise ProofRejected("plain factors", "expected factors whose products make the sumcheck's last claim")
+    return identity_claims(circuit, numbers, sent, drawn)
+
+
+def last_claim(circuit: Circuit, field: Field, sent: SumMessages, drawn: Drawn) -> Element:
+    """sum of gamma^c * scale * a * b over all products."""
+    total, rest = (0, 0), list(sent.factors)
+    for number, identity in enumerate(circuit.identities):
+        for pair in identity.pairs:
+            scale = field.times(field.power(drawn.gamma, number), scale_of(field, identity, pair, drawn))
+            total = field.add(total, field.times(scale, *rest.pop(0)))
+    return total
+
+
+def identity_claims(circuit: Circuit, numbers: Numbers, sent: SumMessages, drawn: Drawn) -> Claims:
+    """One claim on all outputs, two on the factors of each product."""
+    outputs, claims, rest = Form(), Claims(), list(sent.factors)
+    for number, identity in enumerate(circuit.identities):
+        _add_output(outputs, numbers, identity, numbers.field.power(drawn.gamma, number), drawn.z)
+        for pair in identity.pairs:
+            points = _points(identity, pair, drawn)
+            for factor, value in zip(pair, rest.pop(0), strict=True):
+                claims.append((factor_form(numbers, identity, factor, points), value))
     return [(outputs, sent.output), *claims]
 
 
-def scale_of(
-    field: Field, identity: Identity, pair: tuple[Expr, Expr], z: Sequence[Element], r: Sequence[Element]
-) -> Element:
+def scale_of(field: Field, identity: Identity, pair: tuple[Expr, Expr], drawn: Drawn) -> Element:
     """What a * b is multiplied by at the end: eq on the shared axes of the space, sums over axes that neither factor
     depends on, and one half for every round before the product's own."""
     lengths, shared = identity.space + identity.summed, shared_axes(identity, *pair)
-    own, space = _cut(r[len(r) - _bits(lengths, shared) :], shared, lengths), _space_points(identity, z)
-    result = field.power(field.over((1, 0), (2, 0)), len(r) - _bits(lengths, shared))
+    first = len(drawn.r) - _bits(lengths, shared)
+    own, space = _cut(drawn.r[first:], shared, lengths), space_points(identity, drawn.z)
+    result = field.power(field.over((1, 0), (2, 0)), first)
     for axis, length in enumerate(lengths):
         if axis in shared and axis in space:
             result = field.times(result, field.eq_points(space[axis], own[axis]))
@@ -100,7 +120,7 @@ def factor_form(numbers: Numbers, identity: Identity, factor: Expr, points: Poin
 
 
 def _add_output(form: Form, numbers: Numbers, identity: Identity, weight: Element, z: Sequence[Element]) -> None:
-    points = _space_points(identity, z)
+    points = space_points(identity, z)
     for index in indices(identity.space):
         eq = [numbers.field.eq(points[axis], i) for axis, i in enumerate(index)]
         numbers.add(form, identity.out, dict(enumerate(index)), numbers.field.times(weight, *eq))
@@ -119,12 +139,13 @@ def _rounds(field: Field, sent: SumMessages, coins: Coins) -> tuple[Element, lis
     return claim, found
 
 
-def _points(identity: Identity, pair: tuple[Expr, Expr], z: Sequence[Element], r: Sequence[Element]) -> Points:
+def _points(identity: Identity, pair: tuple[Expr, Expr], drawn: Drawn) -> Points:
     lengths, shared = identity.space + identity.summed, shared_axes(identity, *pair)
-    return {**_space_points(identity, z), **_cut(r[len(r) - _bits(lengths, shared) :], shared, lengths)}
+    own = drawn.r[len(drawn.r) - _bits(lengths, shared) :]
+    return {**space_points(identity, drawn.z), **_cut(own, shared, lengths)}
 
 
-def _space_points(identity: Identity, z: Sequence[Element]) -> Points:
+def space_points(identity: Identity, z: Sequence[Element]) -> Points:
     return _cut(z, range(len(identity.space)), identity.space)
 
 

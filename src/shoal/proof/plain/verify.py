@@ -31,15 +31,15 @@ def verify_plain(
     given = {name: Tensor.of(array) for name, array in public.items()}
     model = {} if root is not None else {name: Tensor.of(array) for name, array in (weights or {}).items()}
     constants = {name: Tensor.of(array) for name, array in circuit.constants.items()}
-    groups = [_committed(circuit, "witness"), _committed(circuit, "weight") if root is not None else {}]
+    groups = [committed_shapes(circuit, "witness"), committed_shapes(circuit, "weight") if root is not None else {}]
     stores = [group for group in groups if group]
-    shapes = _shapes(circuit, root is not None)
+    shapes = shapes_of(circuit, root is not None)
     if len(shapes) != len(stores) or not is_enough(circuit, shapes, GOLDILOCKS.p**2):
         raise ProofRejected("plain shapes", "expected commitments that make the statement sound")
     sent = parse(proof, circuit, shapes, bool(groups[0]))
     listed = [[shape.rows, shape.columns, shape.rate, shape.queries] for shape in shapes]
     coins = statement.begin(circuit, listed, root or statement.tensors_digest(model), given)
-    numbers = Numbers(GOLDILOCKS, _source_shapes(circuit), {**given, **model, **constants})
+    numbers = Numbers(GOLDILOCKS, source_shapes(circuit), {**given, **model, **constants})
     form, value = _reduced(circuit, numbers, sent, coins)
     if GOLDILOCKS.add((0, 0), *(part.share for part in sent.vectors)) != value:
         raise ProofRejected("plain shares", "expected shares that sum up to the combined claims")
@@ -47,7 +47,7 @@ def verify_plain(
         coins.hear("opening share", [part.share])
     roots = ([sent.root] if groups[0] else []) + ([root] if root is not None and groups[1] else [])
     for number, own_root in enumerate(roots):
-        point = verify_sum(GOLDILOCKS, _line(form, stores[number], shapes[number]), sent.vectors[number], coins)
+        point = verify_sum(GOLDILOCKS, line_of(form, stores[number], shapes[number]), sent.vectors[number], coins)
         verify_code(own_root, shapes[number], point, sent.vectors[number].value, sent.codes[number], coins)
 
 
@@ -62,7 +62,7 @@ def _reduced(circuit: Circuit, numbers: Numbers, sent: Parts, coins: HashCoins) 
     return combined(GOLDILOCKS, claims, coins.draw("claims")[0])
 
 
-def _line(form: Form, store: Mapping[str, Tuple], shape: Shape) -> dict[int, Element]:
+def line_of(form: Form, store: Mapping[str, Tuple], shape: Shape) -> dict[int, Element]:
     """Position in the committed vector -> coefficient."""
     where, used = places(list(store.values()))
     if used > shape.rows << shape.columns:
@@ -73,7 +73,7 @@ def _line(form: Form, store: Mapping[str, Tuple], shape: Shape) -> dict[int, Ele
     return {at[key]: coefficient for key, coefficient in form.of.items() if key[0] in store}
 
 
-def _committed(circuit: Circuit, kind: str) -> dict[str, Tuple]:
+def committed_shapes(circuit: Circuit, kind: str) -> dict[str, Tuple]:
     """Names and shapes of what one commitment holds, in order; the counts of tables' rows follow the witness."""
     found = {source.name: source.shape for source in circuit.sources if source.kind == kind}
     if kind == "witness" and circuit.lookups:
@@ -81,11 +81,11 @@ def _committed(circuit: Circuit, kind: str) -> dict[str, Tuple]:
     return found
 
 
-def _source_shapes(circuit: Circuit) -> dict[str, Tuple]:
-    return {**{source.name: source.shape for source in circuit.sources}, **_committed(circuit, "witness")}
+def source_shapes(circuit: Circuit) -> dict[str, Tuple]:
+    return {**{source.name: source.shape for source in circuit.sources}, **committed_shapes(circuit, "witness")}
 
 
-def _shapes(circuit: Circuit, commits_weights: bool) -> list[Shape]:
+def shapes_of(circuit: Circuit, commits_weights: bool) -> list[Shape]:
     def shape(params: Parameters) -> Shape:
         return Shape(params.rows, params.column_bits, params.rate_bits, params.queries)
 
