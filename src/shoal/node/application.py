@@ -20,6 +20,7 @@ from shoal.node.commands import (
     models,
     peers,
     ping,
+    prove,
     receipt,
     relay,
     run,
@@ -77,3 +78,4 @@ app.add_typer(models.app, name="models")
 app.add_typer(draft.app, name="draft")
 app.add_typer(attest.app, name="attest")
 app.add_typer(receipt.app, name="receipt")
+app.add_typer(prove.app, name="prove")

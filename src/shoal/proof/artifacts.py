@@ -25,6 +25,7 @@ from shoal.proof.artifacts_manifest import Manifest, Port, check_file, model_dig
 from shoal.proof.artifacts_numbers import Numbers, from_claim, to_integers, to_numbers
 from shoal.proof.digest import circuit_digest
 from shoal.proof.graph import store
+from shoal.proof.graph.ir import Ints
 from shoal.proof.lower.lower import Lowered, lower, public_name
 from shoal.proof.statement import weights_digest
 from shoal.proof.verifier import Verified
@@ -86,11 +87,11 @@ def open_artifact(folder: Path, model: bytes | None = None, needs_weights: bool 
     return artifact
 
 
-def answer(artifact: Artifact, inputs: Numbers) -> dict[str, object]:
+def answer(artifact: Artifact, inputs: Numbers) -> Numbers:
     """What the integer graph gives: outputs by the model's names. InvalidRequest or OutOfRange for inputs beyond it."""
     manifest = artifact.manifest
     public = artifact.lowered.assign(to_integers(manifest.inputs, inputs)).public
-    return dict(to_numbers(manifest.outputs, _outputs(manifest, public)))
+    return to_numbers(manifest.outputs, _outputs(manifest, public))
 
 
 def prove(artifact: Artifact, inputs: Numbers, progress: Progress = silent) -> Proven:
@@ -151,8 +152,8 @@ def ports_of(lowered: Lowered, inputs: Mapping[str, str], outputs: Mapping[str, 
     )
 
 
-def _outputs(manifest: Manifest, public: Numbers) -> dict[str, Numbers]:
-    return {port.tensor: public[public_name(port.tensor)] for port in manifest.outputs}  # type: ignore[misc]
+def _outputs(manifest: Manifest, public: Mapping[str, Ints]) -> dict[str, Ints]:
+    return {port.tensor: public[public_name(port.tensor)] for port in manifest.outputs}
 
 
 def _check_digests(folder: Path, artifact: Artifact) -> None:

@@ -124,6 +124,11 @@ def _read(data: bytes, options: CompileOptions) -> tuple[OnnxGraph, Sequence[Sam
     return model, random_samples(model, options.low, options.high, options.samples)
 
 
+def samples_of(source: Path, options: CompileOptions) -> Sequence[Sample]:
+    """The inputs that a model is calibrated on."""
+    return _read(_bytes_of(source), options)[1]
+
+
 def given_samples(model: OnnxGraph, arrays: Numbers) -> list[Sample]:
     """One sample for each entry of the first axis, which all arrays share."""
     if arrays.keys() != set(model.inputs):
@@ -185,7 +190,7 @@ def _about(
             "committed numbers": 0 if plan.witness is None else plan.witness.packed.plan.length,
             "weights": sum(int(array.size) for array in lowered.weights.values()),
         },
-        "bits": {"proven": round(plan.errors.proven, 2), "conjectured": round(plan.errors.conjectured, 2)},
+        "bits": {"proven": round(plan.errors.proven, 1), "conjectured": round(plan.errors.conjectured, 1)},
     }  # fmt: skip
 
 

@@ -1,7 +1,7 @@
 """A circuit as text that a person can read beside the model: sources, tables, and every constraint as a formula.
 
-range    copy.0 range              for i < 6, j < 24, k < 24:  conv.0[i, j, k] in range8
-identity conv                      for i < 6, j < 24, k < 24:  sum l < 5, m < 5: input[0, 0, j + l, k + m] * w[i, l, m] = ...
+pool.gap range: for i < 6, j < 12, k < 12: (pool.gap[i, j, k]) in range9
+conv rounds: for i < 6, j < 24, k < 24: sum l < 5, m < 5: (input[0, 0, j + l, k + m]) * (w[i, 0, l, m]) = ...
 """
 
 from __future__ import annotations

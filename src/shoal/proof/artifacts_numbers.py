@@ -40,6 +40,15 @@ def read_numbers(file: Path, ports: Sequence[Port], alias: str) -> dict[str, npt
     return {port.name: _shaped(file, port, found[port.name]) for port in ports}
 
 
+def read_arrays(file: Path) -> dict[str, npt.NDArray[Any]]:
+    """All arrays of a file, whatever their names and shapes. InvalidRequest if one is not made of numbers."""
+    found = {name: np.asarray(value) for name, value in _read(file).items()}
+    for name, array in found.items():
+        if array.dtype.kind not in "iuf":
+            raise InvalidRequest(f"{file}: {name}: expected numbers, found {array.dtype}", "numbers")
+    return found
+
+
 def to_integers(ports: Sequence[Port], numbers: Numbers) -> dict[str, Ints]:
     """Inputs by tensor, rounded to their scales. InvalidRequest for numbers outside the calibrated range."""
     return {port.tensor: _rounded(port, numbers[port.name]) for port in ports}
@@ -74,7 +83,8 @@ def to_numbers(ports: Sequence[Port], integers: Mapping[str, Ints]) -> dict[str,
 def write_numbers(file: Path, numbers: Numbers) -> None:
     """As .npz where the name says so, else as JSON. Doubles are written so that they read back as they were."""
     if file.suffix == ".npz":
-        np.savez(file, **{name: np.asarray(array) for name, array in numbers.items()})
+        named: dict[str, Any] = dict(numbers)
+        np.savez(file, **named)
         return
     file.write_text(json.dumps({name: np.asarray(array).tolist() for name, array in numbers.items()}) + "\n")
 
