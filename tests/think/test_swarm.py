@@ -15,7 +15,8 @@ from shoal.core.request import Request
 from shoal.core.usage import Measured, Usage
 from shoal.think.answers import Member
 from shoal.think.judging import Judge, writing_judge
-from shoal.think.swarm import Rules, swarm
+from shoal.think.round import Rules
+from shoal.think.swarm import swarm
 
 RULES = Rules(answer_s=None, judge_s=None)
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from shoal.core.errors import InvalidRequest
 from shoal.think.baselines import majority, most_likely, ranked, weighted_vote
-from shoal.think.naming import Named, confidence, is_swarm, members
+from shoal.think.naming import Named, confidence, members, strategy_of
 from shoal.think.normalise import key, normalise
 from shoal.think.quoting import MOST_CHARS, fence, pair_prompt, quoted, verdict
 from shoal.think.votes import Vote
@@ -90,8 +90,8 @@ def test_a_verdict_is_the_last_line_alone(text: str, value: float | None) -> Non
 def test_a_swarms_name_says_who_takes_part() -> None:
     assert members("swarm:a@0.2, b*2,c%2Cd@1*1") == (Named("a", 0.2), Named("b"), Named("b"), Named("c,d", 1.0))
     assert Named("a", 0.2).label(3) == "a@0.2#3"
-    assert is_swarm("swarm:a")
-    assert not is_swarm("a")
+    assert strategy_of("swarm:a") == "swarm"
+    assert strategy_of("a") is None
     assert members("cascade:a,b@0.1;-0.4") == (Named("a"), Named("b", 0.1))
     assert confidence("cascade:a,b;-0.4", -1.0) == -0.4
     assert confidence("cascade:a,b", -1.0) == -1.0

@@ -12,11 +12,13 @@ from shoal.core.seams import Generate, Session, closing
 from shoal.core.service import ModelCard, Service
 from shoal.engine.engine import Engine
 from shoal.engine.language import Language
+from shoal.node.reputation import Judges
 from shoal.think.answers import Member
 from shoal.think.cascade import DEFAULT_CONFIDENCE, Memory, cascade
 from shoal.think.judging import Judge, Score, scoring_judge, writing_judge
-from shoal.think.naming import Named, confidence, is_cascade, is_swarm, members
-from shoal.think.swarm import Rules, swarm
+from shoal.think.naming import Named, confidence, is_cascade, members, strategy_of
+from shoal.think.round import Rules
+from shoal.think.strategies import strategy
 
 JUDGES_LAST = 1
 """Priority of judging: behind everybody who waits for words."""
@@ -33,11 +35,11 @@ class Here:
 
 def with_swarms(service: Service, here: Here | None, rules: Rules | None = None) -> Service:
     """`service`, which also serves models named `swarm:...` made of those it has."""
-    inner, memory = service.generate, Memory()
+    inner, memory, judges = service.generate, Memory(), Judges()
 
     async def generate(request: Request) -> AsyncIterator[Chunk]:
-        if is_swarm(request.model):
-            answers = _swarm(service, here, inner, rules or Rules())(request)
+        if strategy_of(request.model) is not None:
+            answers = _swarm(service, _Ground(here, inner, judges), rules or Rules())(request)
         elif is_cascade(request.model):
             answers = _cascade(service, here, inner, memory)(request)
         else:
@@ -53,7 +55,7 @@ def _card(service: Service, name: str) -> ModelCard | None:
     """The card of a swarm or cascade: what all of its members can do. ModelNotFound, InvalidRequest."""
     if is_cascade(name):
         confidence(name, DEFAULT_CONFIDENCE)
-    elif not is_swarm(name):
+    elif strategy_of(name) is None:
         return None
     cards = [_find(service, member.model) for member in members(name)]
     known = [card.context_length for card in cards if card.context_length is not None]
@@ -69,15 +71,36 @@ def _find(service: Service, name: str) -> ModelCard:
     raise ModelNotFound(name[:128], tuple(card.id for card in cards))
 
 
-def _swarm(service: Service, here: Here | None, inner: Generate, rules: Rules) -> Generate:
+@dataclass(frozen=True, slots=True)
+class _Ground:
+    """What the members of a swarm stand on."""
+
+    here: Here | None
+    inner: Generate
+    judges: Judges
+
+
+def _swarm(service: Service, ground: _Ground, rules: Rules) -> Generate:
     async def generate(request: Request) -> AsyncIterator[Chunk]:
         named = members(request.model)
-        asked = [_member(service, here, inner, member, number) for number, member in enumerate(named)]
-        async with closing(swarm(asked, rules)(replace(request, receipt=False))) as chunks:
+        plain = [_member(service, ground.here, ground.inner, member, number) for number, member in enumerate(named)]
+        models = {member.name: one.model for member, one in zip(plain, named, strict=True)}
+        asked = [_watched(ground.judges, member, models[member.name]) for member in plain]
+        weighed = replace(rules, weight=lambda name: rules.weight(name) * ground.judges.weight(models[name]))
+        chosen = strategy(strategy_of(request.model) or "swarm", asked, weighed)
+        async with closing(chosen(replace(request, receipt=False))) as chunks:
             async for chunk in chunks:
                 yield chunk
 
     return generate
+
+
+def _watched(judges: Judges, member: Member, model: str) -> Member:
+    """The member, whose judging counts towards the reputation of `model`."""
+    judge = member.judge
+    if judge is None:
+        return member
+    return replace(member, judge=lambda own: judges.watched(model, judge(own)))
 
 
 def _cascade(service: Service, here: Here | None, inner: Generate, memory: Memory) -> Generate:

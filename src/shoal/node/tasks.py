@@ -14,6 +14,7 @@ EASY: dict[str, dict[str, Any]] = {
     "basic_arithmetic": {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1},
     "gcd": {"min_numbers": 2, "max_numbers": 2, "min_value": 2, "max_value": 20},
     "letter_counting": {"min_words": 1, "max_words": 2},
+    "products": {"min_terms": 2, "max_terms": 2, "min_digits": 1, "max_digits": 1},
 }
 """Families a small model answers now and then, with settings that keep them easy; others come as they are."""
 

@@ -30,13 +30,14 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What member number `member` said."""
+    """What member number `member` said; logprobs: of its tokens, in nats, where they were asked for."""
 
     member: int
     text: str
     token_ids: tuple[int, ...]
     finish_reason: FinishReason
     usage: Usage
+    logprobs: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ async def answer(member: Member, number: int, request: Request) -> Answer | Miss
     own = replace(member.ask(request), request_id=f"{request.request_id}-m{number}")
     texts: list[str] = []
     tokens: list[int] = []
+    logprobs: list[float] = []
     last = Chunk()
     reason: FinishReason | None = None
     try:
@@ -81,17 +83,20 @@ async def answer(member: Member, number: int, request: Request) -> Answer | Miss
             async for last in chunks:
                 texts.append(last.text)
                 tokens += last.token_ids
+                logprobs += [item.logprob for item in last.logprobs]
                 reason = last.finish_reason or reason
     except ShoalError as error:
         return Missing(number, str(error))
     if reason is None or last.usage is None:
         return Missing(number, "its stream ended without an end")
-    return Answer(number, "".join(texts), tuple(tokens), reason, last.usage)
+    return Answer(number, "".join(texts), tuple(tokens), reason, last.usage, tuple(logprobs))
 
 
 def problem(request: Request) -> str:
-    """What was asked, as judges read it: the conversation as lines."""
+    """What was asked, as judges read it: a question alone as it stands, a conversation as lines."""
     prompt = request.prompt
     if isinstance(prompt, str):
         return prompt
+    if len(prompt) == 1 and isinstance(prompt[0], Message):
+        return str(prompt[0].content)
     return "\n".join(f"{part.role}: {part.content}" for part in prompt if isinstance(part, Message))

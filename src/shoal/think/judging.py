@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from shoal.core.errors import ShoalError
 from shoal.core.request import Message, Request, Sampling
 from shoal.core.seams import Generate, closing
+from shoal.think.normalise import final_answer
 from shoal.think.pairs import Pair
 from shoal.think.quoting import fence, good_prompt, pair_prompt, verdict
 from shoal.think.votes import Vote
@@ -57,7 +58,26 @@ def scoring_judge(score: Score) -> Judge:
             case.problem, case.answers[pair.first], case.answers[pair.second], fence(case.seed, judge), False
         )
         a, b = await score(words, ("A", "B"))
-        return 1.0 / (1.0 + math.exp(min(700.0, b - a)))
+        return 1.0 / (1.0 + math.exp(max(-700.0, min(700.0, b - a))))
+
+    return Judge(good, compare)
+
+
+def likelihood_judge(score: Score) -> Judge:
+    """A judge that is asked nothing about answers: its verdict is how likely it finds either one as its own answer.
+
+    It reads final answers only (`final_answer`), one at a time, so there is no position to prefer and no instruction
+    to obey. score: total log-probability of a text as the whole answer. Made for short answers; of long ones only the
+    last line counts.
+    """
+
+    async def good(case: Case, answer: int, judge: int) -> bool | None:
+        return None
+
+    async def compare(case: Case, pair: Pair, judge: int) -> float:
+        texts = tuple(final_answer(case.answers[number]) or " " for number in (pair.first, pair.second))
+        a, b = await score((Message("user", case.problem),), texts)
+        return 1.0 / (1.0 + math.exp(max(-700.0, min(700.0, b - a))))
 
     return Judge(good, compare)
 

@@ -1,6 +1,7 @@
 """`swarm:NAME[,NAME...]` as a model: who takes part, each with its own temperature, as often as it says.
 
     swarm:smollm2-135m@0.2,smollm2-135m@1.0,tutor*3
+    vote:smollm2-135m*5                  (and weighted, likely, judge, robin, moa)
     cascade:smollm2-135m,larger;-0.4
 
 `@T` is the member's temperature (else the request's), `*N` makes it N members with seeds of their own. A name that
@@ -17,7 +18,9 @@ from urllib.parse import unquote
 
 from shoal.core.errors import InvalidRequest
 
-SWARM, CASCADE = "swarm:", "cascade:"
+CASCADE = "cascade:"
+STRATEGIES = ("swarm", "vote", "weighted", "likely", "judge", "robin", "moa")
+"""What may stand before the colon; `strategies` says what each does."""
 MOST_MEMBERS = 32
 _MEMBER = re.compile(r"(?P<name>[^@*]+)(?:@(?P<temperature>[0-9]*\.?[0-9]+))?(?:\*(?P<count>[0-9]{1,3}))?")
 
@@ -34,8 +37,10 @@ class Named:
         return f"{self.model}{heat}#{number}"
 
 
-def is_swarm(model: str) -> bool:
-    return model.startswith(SWARM)
+def strategy_of(model: str) -> str | None:
+    """Which way to choose among members a name asks for; None: it is no such name."""
+    before, colon, _ = model.partition(":")
+    return before if colon and before in STRATEGIES else None
 
 
 def is_cascade(model: str) -> bool:

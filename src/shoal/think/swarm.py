@@ -16,52 +16,17 @@ import asyncio
 import hashlib
 import secrets
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
 
 from shoal.core.chunk import Chunk
-from shoal.core.errors import InvalidRequest, ShoalError, Unavailable
+from shoal.core.errors import ShoalError
 from shoal.core.ranking import Candidate, Ranking, Verdict
 from shoal.core.request import Request
 from shoal.core.seams import Generate
-from shoal.think.answers import Answer, Member, Missing, gather, problem
+from shoal.think.answers import Member
 from shoal.think.bradley_terry import Fit, fit
-from shoal.think.judging import Case, judged
-from shoal.think.pairs import judged_pairs
-from shoal.think.spent import Spent
+from shoal.think.judging import judged
+from shoal.think.round import Round, Rules, check, collect, weights
 from shoal.think.votes import Ballot, Vote, good_enough, wins
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """answer_s, judge_s: how long to wait for answers, and for votes; None: for all of them. quorum: answers needed.
-
-    most_usd  once so much is known to be spent nobody is asked to judge. filters: ask first what is good enough.
-    weight    a member's name -> its weight as judge, 0 or more; a newcomer's is 0.
-    """
-
-    answer_s: float | None = 120.0
-    judge_s: float | None = 60.0
-    quorum: int = 1
-    most_usd: float | None = None
-    filters: bool = True
-    weight: Callable[[str], float] = lambda name: 1.0
-
-
-@dataclass(slots=True)
-class _Round:
-    """What is known so far."""
-
-    members: Sequence[Member]
-    request: Request
-    seed: int
-    answers: list[Answer] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)
-    votes: list[Vote] = field(default_factory=list)
-    ballots: list[Ballot] = field(default_factory=list)
-    spent: Spent = field(default_factory=Spent)
-
-    def case(self) -> Case:
-        return Case(problem(self.request), tuple(answer.text for answer in self.answers), self.seed)
 
 
 def swarm(members: Sequence[Member], rules: Rules, seed: Callable[[], int] = lambda: secrets.randbits(63)) -> Generate:
@@ -70,11 +35,11 @@ def swarm(members: Sequence[Member], rules: Rules, seed: Callable[[], int] = lam
         raise ValueError("expected at least one member")
 
     async def generate(request: Request) -> AsyncIterator[Chunk]:
-        _check(request)
+        check(request)
         loop = asyncio.get_running_loop()
         begun = loop.time()
-        state = _Round(members, request, seed())
-        async for words in _answers(state, rules):
+        state = Round(members, request, seed())
+        async for words in collect(state, rules):
             yield Chunk(progress=words)
         answered = loop.time()
         async for words in _votes(state, rules):
@@ -87,40 +52,12 @@ def swarm(members: Sequence[Member], rules: Rules, seed: Callable[[], int] = lam
     return generate
 
 
-def _check(request: Request) -> None:
-    """A swarm gives one whole answer; what only a single stream can honour is refused."""
-    if request.n != 1:
-        raise InvalidRequest(f"n: expected 1 of a swarm, found {request.n}; ask again for another", "n")
-    if request.tools or request.resume is not None or request.echo or request.sampling.logprobs is not None:
-        name = "tools" if request.tools else "logprobs" if request.sampling.logprobs is not None else "echo"
-        raise InvalidRequest(f"{name}: a swarm compares whole texts and has none; ask one of its members", name)
-
-
-async def _answers(state: _Round, rules: Rules) -> AsyncIterator[str]:
-    names = [member.name for member in state.members]
-    yield f"{len(names)} members answer"
-    async for result in gather(state.members, state.request, rules.answer_s):
-        if isinstance(result, Missing):
-            state.missing.append(f"{names[result.member]}: {result.why}")
-            yield f"{names[result.member]} has no answer: {result.why}"
-        else:
-            state.answers.append(result)
-            state.spent.add(result.usage)
-            yield f"{names[result.member]} answered, {len(state.answers)} of {len(names)}"
-    state.answers.sort(key=lambda answer: answer.member)
-    if len(state.answers) < max(1, rules.quorum):
-        raise Unavailable(
-            f"expected answers of {max(1, rules.quorum)} of {len(names)} members, found {len(state.answers)}: "
-            f"{'; '.join(state.missing)}"
-        )
-
-
-async def _votes(state: _Round, rules: Rules) -> AsyncIterator[str]:
+async def _votes(state: Round, rules: Rules) -> AsyncIterator[str]:
     """Ballots of all who judge, at once, until the time is over."""
     texts = {answer.text for answer in state.answers}
     if len(texts) < 2 or (rules.most_usd is not None and state.spent.usd >= rules.most_usd):
         return
-    judging = [number for number, member in enumerate(state.members) if member.judge is not None]
+    judging = [number for number, member in enumerate(state.members) if member.judge is not None][: rules.judges]
     yield f"{len(judging)} judges compare {len(state.answers)} answers"
     tasks = {asyncio.ensure_future(_ballot(state, rules, number)): number for number in judging}
     try:
@@ -134,7 +71,7 @@ async def _votes(state: _Round, rules: Rules) -> AsyncIterator[str]:
     yield f"{len(state.votes)} verdicts"
 
 
-async def _ballot(state: _Round, rules: Rules, number: int) -> None:
+async def _ballot(state: Round, rules: Rules, number: int) -> None:
     """One member's judging; every vote counts from the moment it is cast."""
     member, case = state.members[number], state.case()
     if member.judge is None:
@@ -148,32 +85,36 @@ async def _ballot(state: _Round, rules: Rules, number: int) -> None:
         state.ballots.append(
             Ballot(number, good=frozenset(i for i, is_good in enumerate(said) if is_good is not False))
         )
-    async for vote in judged(judge, case, judged_pairs(len(case.answers), state.seed, number), number):
+    async for vote in judged(judge, case, rules.pairs(len(case.answers), state.seed, number), number):
         state.votes.append(vote)
 
 
-def _ranking(state: _Round, rules: Rules) -> Ranking:
+def _ranking(state: Round, rules: Rules) -> Ranking:
     """Good answers by strength, then the others; without any vote, by number."""
     count = len(state.answers)
-    weights = {number: rules.weight(member.name) for number, member in enumerate(state.members)}
-    if not any(weights.values()):
-        weights = dict.fromkeys(weights, 1.0)  # nobody has a name yet: then all count the same
+    by_judge = weights(state, rules)
     votes = sorted(state.votes, key=lambda vote: (vote.judge, vote.first, vote.second))
-    good = good_enough(state.ballots, count, weights)
-    found = fit(wins(votes, count, weights))
+    good = good_enough(state.ballots, count, by_judge)
+    found = fit(wins(votes if rules.own else _of_others(state, votes), count, by_judge))
     winner = next(answer for answer in found.order() if answer in good)
     return Ranking(
-        strategy="swarm",
+        strategy=rules.strategy,
         winner=winner,
         candidates=tuple(_candidate(state, found, answer, answer in good) for answer in range(count)),
         verdicts=tuple(Verdict(vote.judge, vote.first, vote.second, vote.for_first) for vote in votes),
-        weights=tuple(weights[number] for number in range(len(state.members))),
+        weights=tuple(by_judge[number] for number in range(len(state.members))),
         missing=tuple(state.missing),
         seed=state.seed,
     )
 
 
-def _candidate(state: _Round, found: Fit, number: int, is_good: bool) -> Candidate:
+def _of_others(state: Round, votes: Sequence[Vote]) -> list[Vote]:
+    """Votes in which nobody judges its own answer; all of them where that leaves none."""
+    authors = [answer.member for answer in state.answers]
+    return [vote for vote in votes if vote.judge not in (authors[vote.first], authors[vote.second])] or list(votes)
+
+
+def _candidate(state: Round, found: Fit, number: int, is_good: bool) -> Candidate:
     answer = state.answers[number]
     digest = hashlib.sha256(answer.text.encode()).digest()
     name = state.members[answer.member].name
