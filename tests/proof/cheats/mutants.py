@@ -26,6 +26,11 @@ def name_of(function: FunctionType, number: int) -> str:
     return f"{function.__module__.rsplit('.', 1)[-1]}.{function.__name__}#{number}"
 
 
+def source_line(function: FunctionType, number: int) -> str:
+    """The text of a refusal."""
+    return ast.unparse([node for node in ast.walk(_tree(function)) if isinstance(node, ast.Raise)][number])
+
+
 @contextmanager
 def without(function: FunctionType, number: int) -> Iterator[None]:
     """`function` passes on where it would raise for the `number`-th time in its text."""

@@ -46,10 +46,10 @@ def verify_tree(field: Field, sent: TreeMessages, coins: Coins) -> tuple[list[El
         p0, p1, q0, q1 = sides
         top, bottom = field.add(field.times(p0, q1), field.times(p1, q0)), field.times(q0, q1)
         if level == 0:
-            if top != (0, 0) or bottom == (0, 0):
-                raise ProofRejected(
-                    "plain root", "expected fractions that sum up to zero over a denominator that is not"
-                )
+            if top != (0, 0):
+                raise ProofRejected("plain root", "expected fractions that sum up to zero")
+            if bottom == (0, 0):
+                raise ProofRejected("plain denominators", "expected denominators that are not zero")
             here = list[Element]()
         else:
             weight = coins.draw("fraction weight")[0]
