@@ -12,11 +12,12 @@ from shoal.core.errors import InvalidRequest
 from shoal.proof.graph.builder import Builder, identity
 from shoal.proof.graph.interpreter import run
 from shoal.proof.graph.ranges import Range
+from shoal.proof.graph.store import without_weights
 from shoal.proof.lower.lower import Lowered, lower
 from shoal.proof.rejected import ProofRejected
 from shoal.proof.transformer.build import transformer_graph
 from shoal.proof.transformer.config import TransformerConfig
-from shoal.proof.transformer.forward import Forward, from_bytes, prove_forward, verify_forward, without_weights
+from shoal.proof.transformer.forward import Forward, from_bytes, prove_forward, verify_forward
 from shoal.proof.transformer.reference import Reference
 from shoal.proof.transformer.scales import Scales
 from shoal.proof.weights import commit_weights

@@ -74,19 +74,13 @@ def prove_forward(model: Lowered, tokens: Sequence[int], committed: CommittedWei
 def verify_forward(model: Lowered, forward: Forward, root: bytes | None = None) -> Verified:
     """Raises ProofRejected unless the graph gives these logits for these tokens; nothing of the pass is run again.
 
-    root: of the weights' commitment, for proofs made with one; `model.graph` may then lack their numbers.
+    root: of the weights' commitment, for proofs made with one; the graph may then lack them (`store.without_weights`).
     """
     check_model(model.graph)
     _check_public(model.graph, forward)
     public = {TOKENS: np.asarray(forward.tokens, np.int64), public_name(LOGITS): forward.logits}
     weights = model.weights if root is None else None
     return verify(model.circuit, public, forward.proof, weights, root)
-
-
-def without_weights(graph: Graph) -> Graph:
-    """The graph as it is known to who has only the root of its weights."""
-    kept = {name: array for name, array in graph.arrays.items() if graph.tensors[name].role != "weight"}
-    return Graph(graph.tensors, graph.nodes, graph.inputs, graph.outputs, kept)
 
 
 def check_model(graph: Graph) -> None:
