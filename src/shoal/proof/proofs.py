@@ -28,6 +28,7 @@ from shoal.proof.scalars import Element
 from shoal.proof.statement import VERSION
 
 MOST_BYTES = 1 << 28
+"""What files of proofs are read up to; `from_bytes` decodes no more than a proof of its circuit may have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +64,10 @@ def to_bytes(proof: Proof) -> bytes:
 
 
 def from_bytes(data: bytes, circuit: Circuit, plan: Plan) -> Proof:
-    """Raises ProofRejected for anything but a proof of this circuit's shape."""
-    if len(data) > MOST_BYTES:
-        raise _malformed(f"at most {MOST_BYTES} bytes", f"{len(data)}")
+    """Raises ProofRejected for anything but a proof of this circuit's shape. Decodes nothing longer than those."""
+    if not isinstance(data, bytes | bytearray) or len(data) > most_bytes(circuit, plan):
+        found = f"{len(data)}" if isinstance(data, bytes | bytearray) else type(data).__name__
+        raise _malformed(f"at most {most_bytes(circuit, plan)} bytes", found)
     try:
         value = decode(data)
     except RemoteError as error:
@@ -87,6 +89,18 @@ def from_bytes(data: bytes, circuit: Circuit, plan: Plan) -> Proof:
         ),
         tuple(_opened(part, store.params) for part, store in zip(opened, plan.stores, strict=True)),
     )
+
+
+def most_bytes(circuit: Circuit, plan: Plan) -> int:
+    """No proof of this shape is longer: its words, as many digests as a tree may lack, and room for CBOR's heads."""
+    levels = bits.num_levels(circuit)
+    elements = 4 * levels + levels * (levels - 1) + 1 + 3 * identities.num_rounds(circuit)
+    elements += 2 * sum(len(identity.pairs) for identity in circuit.identities)
+    words, digests = 2 * elements, 1
+    for params in (store.params for store in plan.stores):
+        words += 2 * (2 + 2 * params.bits + params.columns) + params.queries * params.rows
+        digests += params.queries * params.depth
+    return 8 * words + DIGEST_BYTES * digests + 512
 
 
 def check_fields(value: Any) -> None:
