@@ -20,6 +20,7 @@ from shoal.trust.calibrate_run import compare, evidence_of
 from shoal.trust.check import Subject, check, decided, settle, subjects
 from shoal.trust.check_rerun import Differences, Question, differences, gap, question, sampler_state
 from shoal.trust.fingerprint_check import FingerprintCheck, judge
+from shoal.trust.receipt import receipt_digest
 from shoal.trust.verdict import Verdict
 
 NOISE = 0.01
@@ -125,7 +126,7 @@ def test_an_answer_that_went_on_elsewhere_is_checked_part_by_part() -> None:
         first = await there.answer(asked(1, 64))
         made = first.opening.outputs[0].tokens[:32]
         late = await there.answer(replace(asked(1, 64), resume=Resume(tokens=made)))
-        parts = (Part(0, "local", 0, 32), Part(0, "b", 32, 32))
+        parts = (Part(0, "local", 0, 32), Part(0, "b", 32, 32, receipt_digest(late.receipt)))
         whole = replace(first.receipt, parts=parts)
         found = subjects(Signed(whole, replace(first.opening, nested=(Signed(late.receipt, late.opening),))))
         assert [subject.begins(0) for subject in found] == [0, 32]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 
 from shoal.core.chunk import Chunk
-from shoal.core.receipt import Opening, Signed
+from shoal.core.receipt import Opening, Output, OutputOpening, Signed
 from shoal.core.request import Request
 from shoal.core.seams import Generate, closing
-from shoal.trust.gather import Gathered
+from shoal.trust.gather import Choice, Gathered
 from shoal.trust.inspect import inspect
 from shoal.trust.statement import essence
 
@@ -63,18 +63,25 @@ def _problems(signed: Signed, request: Request, gathered: Gathered, peer: bytes)
         return ["it is of another request"]
     if receipt.parts or (signed.opening is not None and signed.opening.nested):
         return ["it names others, and a request travels one hop"]
-    problems = [*inspect(signed).problems]
-    mine = gathered.choices
-    if {output.choice for output in receipt.outputs} != set(mine):
+    problems, mine = [*inspect(signed).problems], gathered.choices
+    if sorted(output.choice for output in receipt.outputs) != sorted(mine):
         return [*problems, "it is about other choices"]
-    for place, output in enumerate(receipt.outputs):
-        choice = mine[output.choice]
-        if output.finish_reason != choice.finish_reason or output.num_tokens < len(choice.tokens):
-            problems.append(f"choice {output.choice} ended otherwise")
-        elif signed.opening is not None and not _ends_with(signed.opening.outputs[place].tokens, choice.tokens):
-            problems.append(f"its tokens of choice {output.choice} are not those it sent")
+    shown = [None] * len(mine) if signed.opening is None else [*signed.opening.outputs]
+    if len(shown) != len(mine):
+        return [*problems, "it does not show every choice"]
+    for output, opened in zip(receipt.outputs, shown, strict=True):
+        problems += _differences(output, opened, mine[output.choice], request)
     return problems
 
 
-def _ends_with(tokens: tuple[int, ...], tail: list[int]) -> bool:
-    return list(tokens[len(tokens) - len(tail) :]) == tail
+def _differences(output: Output, opened: OutputOpening | None, mine: Choice, request: Request) -> Iterator[str]:
+    """From what came. Tokens in front of it are known too, but where only the text so far was given."""
+    sent = (*mine.given, *mine.tokens)
+    is_by_text = request.resume is not None and not mine.given and request.resume.text != ""
+    is_as_long = output.num_tokens >= len(sent) if is_by_text else output.num_tokens == len(sent)
+    if output.finish_reason != mine.finish_reason or not is_as_long:
+        yield f"choice {output.choice} ended otherwise"
+    elif is_by_text and output.begins != output.num_tokens - len(sent):
+        yield f"choice {output.choice} does not begin where its own tokens do"
+    elif opened is not None and opened.tokens[output.num_tokens - len(sent) :] != sent:
+        yield f"its tokens of choice {output.choice} are not those it sent"

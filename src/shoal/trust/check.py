@@ -21,6 +21,7 @@ from shoal.core.receipt import Opening, Receipt, Signed
 from shoal.trust.gather import LOCAL
 from shoal.trust.inspect import inspect
 from shoal.trust.policy import next_tier
+from shoal.trust.receipt import receipt_digest
 from shoal.trust.verdict import Cost, Tier, Verdict
 
 
@@ -63,9 +64,10 @@ def _with_request(shown: Opening, whole: Opening) -> Opening:
 
 
 def _begun(receipt: Receipt, peer: Receipt) -> dict[int, int]:
-    """Where the signer says that this peer's part begins."""
-    own = {output.choice for output in peer.outputs}
-    return {p.choice: p.first for p in reversed(receipt.parts) if p.choice in own and p.provider != LOCAL}
+    """Where the part begins that the signer took from this receipt, in the peer's own count of tokens."""
+    lengths, digest = {output.choice: output.num_tokens for output in peer.outputs}, receipt_digest(peer)
+    mine = [part for part in receipt.parts if part.receipt == digest and part.choice in lengths]
+    return {part.choice: lengths[part.choice] - part.count for part in mine}
 
 
 async def check(subject: Subject, tier: Tier, checkers: Checkers, clock: Clock) -> Verdict:

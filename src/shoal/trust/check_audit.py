@@ -4,7 +4,8 @@
 
 Rules that stay true in this file:
 - every answer of a peer is asked for with a receipt while audits are on, so nothing tells a peer which are checked;
-- nothing is checked while a request runs or waits here; a queue that grows past its bound drops its oldest entry;
+- nothing is checked while a request runs or waits here; a queue that grows past its bound drops the oldest entry of
+  the peer that has most in it;
 - an answer never waits for its check, and no failure of a check reaches an answer;
 - a peer whose whole answer comes without what a check needs is told of: silence must not be the way around audits.
 
@@ -102,10 +103,10 @@ class Audits:
     def _ended(self, peer: str, request: Request, last: Chunk) -> None:
         """A whole answer; `usage` comes with its last chunk, and the receipt with it."""
         opening = last.opening
-        if last.receipt is None or opening is None or not all(output.fingerprints for output in opening.outputs):
+        if last.receipt is None or opening is None or not _can_be_checked(last.receipt, opening):
             self.counts["unsigned"] += 1
             self.unsigned(peer)
-        else:
+        elif any(output.num_tokens > output.begins for output in last.receipt.outputs):
             self.offer(peer, request, last.receipt, opening)
 
     def offer(self, peer: str, request: Request, receipt: Receipt, opening: Opening) -> None:
@@ -115,14 +116,23 @@ class Audits:
         drawn = [policy for policy in policies if self.draw.is_drawn(policy, receipt_digest(receipt))]
         if not drawn:
             return
-        resume = request.resume
-        begun = {} if resume is None else {resume.choice: len(resume.tokens)}
+        subject = Subject(receipt, opening, _begun(request, receipt))
         self.counts["drawn"] += 1
-        self._queue.append((drawn[-1], _Drawn(request.request_id, peer, Subject(receipt, opening, begun))))
-        while len(self._queue) > MAX_QUEUE or self._num_tokens() > MAX_QUEUED_TOKENS:
-            self._queue.popleft()
-            self.counts["dropped"] += 1
+        self._queue.append((drawn[-1], _Drawn(request.request_id, peer, subject)))
+        while len(self._queue) > MAX_QUEUE or sum(drawn.num_tokens for _, drawn in self._queue) > MAX_QUEUED_TOKENS:
+            self._drop_one()
         self._filled.set()
+
+    def _drop_one(self) -> None:
+        """The oldest of the peer that has most here: nobody's answers push out another's."""
+        sizes, numbers = Counter[str](), Counter[str]()
+        for _, drawn in self._queue:
+            sizes[drawn.peer] += drawn.num_tokens
+            numbers[drawn.peer] += 1
+        is_full = len(self._queue) > MAX_QUEUE
+        most = max(numbers if is_full else sizes, key=(numbers if is_full else sizes).__getitem__)
+        self._queue.remove(next(item for item in self._queue if item[1].peer == most))
+        self.counts["dropped"] += 1
 
     def records(self, request_id: str) -> tuple[Record, ...]:
         """What is known of an answer; nothing yet, or ever, where it was not drawn."""
@@ -168,5 +178,22 @@ class Audits:
         while len(self._records) > MAX_RECORDS:
             self._records.popitem(last=False)
 
-    def _num_tokens(self) -> int:
-        return sum(drawn.num_tokens for _, drawn in self._queue)
+
+def _can_be_checked(receipt: Receipt, opening: Opening) -> bool:
+    """Fingerprints of everything that was computed. Nothing at all (no token was asked for) is no evasion."""
+    if len(opening.outputs) != len(receipt.outputs):
+        return False
+    pairs = zip(receipt.outputs, opening.outputs, strict=True)
+    return all(shown.fingerprints or output.num_tokens == output.begins for output, shown in pairs)
+
+
+def _begun(request: Request, receipt: Receipt) -> dict[int, int]:
+    """Where its part of a choice begins that somebody else began. Where only text was given, the tokens in it are the
+    answerer's own count; `accept` has seen that the rest are those it sent.
+    """
+    resume = request.resume
+    if resume is None:
+        return {}
+    told = {output.choice: output.begins for output in receipt.outputs}
+    is_by_text = not resume.tokens and resume.text
+    return {resume.choice: told.get(resume.choice, 0) if is_by_text else len(resume.tokens)}

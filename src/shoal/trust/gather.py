@@ -91,14 +91,18 @@ class Gathered:
         return tuple(part for index, choice in self.choices.items() for part in self._parts_of(index, choice))
 
     def _parts_of(self, index: int, choice: Choice) -> list[Part]:
-        found, first = [], len(choice.given)
-        for maker, count in choice.makers:
-            found.append(Part(index, maker, first, count, self._receipt_of(maker, index)))
+        """What was text alone is in front of the first token, however many tokens it was for whoever went on. A receipt
+        is of who ended the choice: a peer that gave up and came back signed its last part.
+        """
+        found, first = [], len(choice.opened().tokens) - len(choice.tokens)
+        for place, (maker, count) in enumerate(choice.makers):
+            is_last = place == len(choice.makers) - 1
+            found.append(Part(index, maker, first, count, self._receipt_of(maker, index) if is_last else b""))
             first += count
         return found
 
     def _receipt_of(self, maker: str, choice: int) -> bytes:
-        for provider, signed in self.nested:
+        for provider, signed in reversed(self.nested):
             if provider == maker and any(output.choice == choice for output in signed.receipt.outputs):
                 return receipt_digest(signed.receipt)
         return b""

@@ -83,8 +83,10 @@ def _structure(receipt: Receipt) -> Iterator[str]:
 def _parts(receipt: Receipt) -> Iterator[str]:
     """Parts of a choice follow each other and end at its last token."""
     lengths = {output.choice: output.num_tokens for output in receipt.outputs}
-    for choice in dict.fromkeys(part.choice for part in receipt.parts):
-        parts = [part for part in receipt.parts if part.choice == choice]
+    by_choice: dict[int, list[Part]] = {}
+    for part in receipt.parts:
+        by_choice.setdefault(part.choice, []).append(part)
+    for choice, parts in by_choice.items():
         ends = [part.first + part.count for part in parts]
         follows = all(part.first == end for part, end in zip(parts[1:], ends, strict=False))
         is_counted = all(part.count >= 0 and part.first >= 0 for part in parts) and follows
@@ -146,7 +148,11 @@ def _nested(receipt: Receipt, opening: Opening) -> Iterator[str]:
             yield f"the receipt of {part.provider} is missing"
         else:
             yield from (f"{part.provider}: {problem}" for problem in _peers(found[digest]))
+    left = sum(len(shown.tokens) for shown in opening.outputs)
     for part in receipt.parts:
+        left -= part.count
+        if part.count < 0 or part.first < 0 or left < 0:
+            return  # found above; comparing parts that overlap could take for ever
         if part.receipt in found:
             yield from (f"{part.provider}: {problem}" for problem in _part(receipt, opening, part, found[part.receipt]))
 

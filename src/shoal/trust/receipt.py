@@ -13,11 +13,17 @@ from shoal.core.errors import RemoteError
 from shoal.core.receipt import RECEIPT_VERSION, Opening, Receipt
 from shoal.crypto.hashes import blake3_digest
 from shoal.crypto.keys import PrivateKey, is_signature
+from shoal.mesh.parse import count, many
 
 PURPOSE = "shoal receipt v1"
 _DIGEST = "shoal receipt digest v1"
-MAX_RECEIPT_BYTES = 64 * 2**10
+MAX_RECEIPT_BYTES = 256 * 2**10
+"""128 choices that four peers made in turn take 100 kB."""
 MAX_OPENING_BYTES = 16 * 2**20
+MAX_OPENING_VALUES = 2**20
+"""A million tokens, about two seconds to read. An empty map is one byte, and 200 as objects."""
+MAX_SHOWN = 1024
+"""Outputs of an opening, and receipts of peers in it."""
 
 
 def write_receipt(receipt: Receipt) -> bytes:
@@ -47,7 +53,12 @@ def read_opening(data: bytes) -> Opening:
     """RemoteError for anything but what `write_opening` writes."""
     if len(data) > MAX_OPENING_BYTES:
         raise RemoteError(f"expected an opening of at most {MAX_OPENING_BYTES} bytes, found {len(data)}")
-    opening = parse(Opening, decode(data))
+    count(data, MAX_OPENING_VALUES)
+    value = decode(data)
+    if isinstance(value, dict):
+        for name in ("outputs", "nested"):
+            many(value.get(name, []), MAX_SHOWN)
+    opening = parse(Opening, value)
     if write_opening(opening) != data:
         raise RemoteError("expected an opening in its one canonical form, found another")
     return opening

@@ -2,6 +2,7 @@
 
 Rules that stay true in this file:
 - only a whole answer is signed: one that fails or is cancelled takes no number of the chain;
+- what has no canonical bytes, and so cannot be signed, is refused before anything is computed;
 - the receipt is on the disk before its chunk leaves;
 - where no receipt is wanted the inner iterator is returned as it is.
 """
@@ -81,11 +82,16 @@ class Sealer:
 
     async def _answer(self, generate: Generate, request: Request, is_kept: bool) -> AsyncIterator[Chunk]:
         asked, request = request, _with_seed(replace(request, receipt=True))
+        if (reason := await asyncio.to_thread(_unsignable, request)) is not None:
+            if asked.receipt:
+                raise InvalidRequest(f"receipt: this request cannot be signed: {reason}", "receipt")
+            _log.error("an answer goes out without its receipt: %s", reason)
+            request = replace(request, receipt=False)
         gathered = Gathered(request)
         async with closing(generate(request)) as chunks:
             async for chunk in chunks:
                 gathered.add(chunk)
-                if chunk.usage is None:
+                if chunk.usage is None or not request.receipt:
                     yield _bare(chunk)
                 else:
                     yield await self._with_receipt(_bare(chunk), chunk.usage, asked, request, gathered, is_kept)
@@ -106,8 +112,11 @@ class Sealer:
         return replace(chunk, receipt=signed.receipt, opening=signed.opening) if asked.receipt else chunk
 
     def _seal(self, request: Request, gathered: Gathered, usage: Usage) -> Signed:
-        salt = secrets.token_bytes(SALT_BYTES)
-        receipt, opening = draft(request, gathered, usage, salt)
+        """LocalError for what cannot be signed or written down."""
+        try:
+            receipt, opening = draft(request, gathered, usage, secrets.token_bytes(SALT_BYTES))
+        except (ValueError, TypeError) as error:  # what answered said something that has no canonical bytes
+            raise LocalError(f"the answer cannot be signed: {error}") from error
         model = self.identity(request) if gathered.has_evidence else ModelIdentity(request.model)
         receipt = replace(receipt, model=model, created=int(self.clock.wall()))
 
@@ -136,6 +145,15 @@ def draft(request: Request, gathered: Gathered, usage: Usage, salt: bytes) -> tu
     )
     nested = tuple(signed for _, signed in gathered.nested)
     return receipt, Opening(salt, essence(request), prompt, tuple(outputs.values()), nested)
+
+
+def _unsignable(request: Request) -> str | None:
+    """Why this request has no canonical bytes (an integer of 30 digits in a tool's schema, ...); None: it has."""
+    try:
+        request_commitment(bytes(SALT_BYTES), request)
+    except (ValueError, TypeError) as error:
+        return str(error)
+    return None
 
 
 def _bare(chunk: Chunk) -> Chunk:

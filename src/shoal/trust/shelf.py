@@ -22,7 +22,7 @@ from typing import Any
 from shoal.core.errors import BadConfig, LocalError
 from shoal.core.receipt import Opening, Receipt
 from shoal.trust.chain import first_head, next_head
-from shoal.trust.receipt import read_receipt, receipt_digest, write_opening, write_receipt
+from shoal.trust.receipt import MAX_RECEIPT_BYTES, read_receipt, receipt_digest, write_opening, write_receipt
 
 MAX_BODIES = 20_000
 """About 1 kB each."""
@@ -66,8 +66,10 @@ class Shelf:
                 self._db.execute("BEGIN IMMEDIATE")
                 sequence, head = self._head(node)
                 receipt = make(sequence + 1, head)
-                digest = receipt_digest(receipt)
-                row = (node, sequence + 1, digest, next_head(head, digest), receipt.request_id, write_receipt(receipt))
+                digest, body = receipt_digest(receipt), write_receipt(receipt)
+                if len(body) > MAX_RECEIPT_BYTES:  # nobody would read it again, nor what comes after it
+                    raise LocalError(f"expected a receipt of at most {MAX_RECEIPT_BYTES} bytes, found {len(body)}")
+                row = (node, sequence + 1, digest, next_head(head, digest), receipt.request_id, body)
                 self._db.execute("INSERT INTO receipts VALUES (?, ?, ?, ?, ?, ?)", row)
                 if (sequence + 1) % PRUNE_EVERY == 0:
                     self._prune(node, sequence + 1)
