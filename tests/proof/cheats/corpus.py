@@ -191,6 +191,18 @@ def other_tables() -> Iterator[Case]:
     counts = mine.witness[name].flat
     moved = tensors({name: np.array([counts[0] + 1, counts[1] - 1, *counts[2:]])})
     yield case("a row counted for another", example, replace(mine, witness={**mine.witness, **moved}), "lookup sum")
+    yield case("a row of another table", *row_of_another_table(), "lookup sum")
+
+
+def row_of_another_table() -> tuple[Example, Used]:
+    """A negative remainder, counted as a row (remainder, 0) of the table of two columns."""
+    true = dense()
+    index = tuple(int(i) for i in np.argwhere(true.witness["q"] < -1)[0])
+    example = changed(changed(true, "q", index, 1), "r", index, -16)
+    mine, relu = used(example), true.circuit.tables[1]
+    counts = np.array(mine.witness["multiplicity of relu"].flat)
+    counts[relu.columns[0].tolist().index(int(example.witness["r"][index]))] += 1
+    return example, replace(mine, witness={**mine.witness, **tensors({"multiplicity of relu": counts})})
 
 
 def other_bytes() -> Iterator[Case]:
