@@ -7,6 +7,7 @@ taken from here but the mode and the commitment's root, and both are under the m
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -22,6 +23,7 @@ Mode = Literal["public", "committed"]
 
 _BLOCK = 1 << 20
 _SHORT = 32
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +123,7 @@ def _manifest(found: dict[str, Any]) -> Manifest:
     if found["mode"] not in ("public", "committed"):
         raise ValueError(f"mode: expected public or committed, found {found['mode']!r}")
     for name in ("model", "graph", "circuit", "weights"):
-        if len(bytes.fromhex(texts[name])) != 32:
+        if _DIGEST.fullmatch(texts[name]) is None:
             raise ValueError(f"{name}: expected 32 bytes in hexadecimal, found {texts[name]!r:.80}")
     files = {_of(name, str): (_of(entry[0], str), _of(entry[1], int)) for name, entry in found["files"].items()}
     ports = {side: tuple(_port(entry) for entry in _of(found[side], list)) for side in ("inputs", "outputs")}
