@@ -44,6 +44,31 @@ def test_there_and_back(value: object) -> None:
     assert parse(type(value), decode(encode(compact(value)))) == value
 
 
+def test_a_tools_schema_keeps_its_order_on_the_way() -> None:
+    """A model reads it in this order: in another one it is another prompt, and an honest answer looks like a lie."""
+    asked = {"type": "object", "properties": {"why": {"type": "string"}, "at": {"maximum": 1.0}}, "required": ["why"]}
+    there = parse(Tool, decode(encode(compact(Tool("look", "", asked)))))
+    assert list(there.parameters) == list(asked)
+    assert list(there.parameters["properties"]) == ["why", "at"]
+    assert there.parameters == asked
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[]", "null", "{", '{"a": 1}', '{"a":1,"a":1}', '{"a":NaN}', '{"a":1e999}', '{"a":1.00}', "[" * 10_000,
+     '{"a":' * 100 + "1" + "}" * 100, '{"a":' + "9" * 5000 + "}", '{"a":"\\u0041"}'],
+)  # fmt: skip
+def test_a_schema_has_one_text(text: str) -> None:
+    with pytest.raises(RemoteError, match="parameters: expected an object as compact JSON text"):
+        parse(Tool, {"name": "f", "parameters": text})
+
+
+@pytest.mark.parametrize("value", [10**30, float("nan"), {1, 2}])
+def test_a_schema_without_canonical_bytes_has_no_text(value: object) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        compact(Tool("f", "", {"a": value}))
+
+
 def test_defaults_are_left_out() -> None:
     assert compact(Chunk(text="a", token_ids=(3,))) == {"text": "a", "token_ids": [3]}
 

@@ -3,7 +3,9 @@
 Rules that stay true in this file:
 - `parse(type(x), compact(x))` equals x, and fields at their default are left out of `compact(x)`;
 - `parse` takes nothing on trust: an unknown field, a missing one, a value of another type is a `RemoteError` that says
-  where (`sampling.top_p`), what was expected and what came. Sizes are bounded by the bytes the value came from.
+  where (`sampling.top_p`), what was expected and what came. Sizes are bounded by the bytes the value came from;
+- a map whose order tells (`ORDERED`) crosses as JSON text: canonical bytes sort their keys, and a model that reads a
+  tool's schema in another order is asked something else.
 
 Annotations understood: None, bool, int, float, str, bytes, Literal, dataclasses, unions, tuple[X, ...], Mapping[K, V]
 and Any (any plain value).
@@ -11,6 +13,7 @@ and Any (any plain value).
 
 from __future__ import annotations
 
+import json
 import sys
 import types
 from collections.abc import Callable, Mapping
@@ -18,17 +21,21 @@ from dataclasses import MISSING, Field, fields, is_dataclass
 from functools import cache
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from shoal.core.encoding import encode
 from shoal.core.errors import RemoteError
 
 T = TypeVar("T")
 Parser = Callable[[Any, str], Any]
+
+ORDERED = types.MappingProxyType({"ordered": True})
+"""Metadata of a field that holds a JSON object and keeps the order of its keys."""
 
 
 def compact(value: Any) -> Any:
     """A plain value (dicts, lists, scalars) that `parse` reads back. Dataclasses become maps of what is not default."""
     if is_dataclass(value) and not isinstance(value, type):
         pairs = ((item, getattr(value, item.name)) for item in fields(value))
-        return {item.name: compact(part) for item, part in pairs if not _is_default(item, part)}
+        return {item.name: _field(item, part) for item, part in pairs if not _is_default(item, part)}
     if isinstance(value, Mapping):
         return {key: compact(part) for key, part in value.items()}
     if isinstance(value, (tuple, list)):
@@ -40,6 +47,29 @@ def parse(kind: Callable[..., T], value: Any) -> T:
     """The `kind`, a dataclass, that `compact` made `value` of. RemoteError for anything else."""
     result: T = _parser(kind)(value, "")
     return result
+
+
+def _field(item: Field[Any], value: Any) -> Any:
+    return _text(value) if "ordered" in item.metadata else compact(value)
+
+
+def _text(value: Mapping[str, Any]) -> str:
+    """One text for one object in its order. ValueError or TypeError for what has no canonical bytes either."""
+    encode(value)
+    return json.dumps(dict(value), ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def _ordered(value: Any, path: str) -> Any:
+    """Reads what `_text` writes, and nothing else."""
+    if type(value) is not str:
+        raise _wrong(path, "JSON text", value)
+    try:
+        found = json.loads(value)
+        if type(found) is dict and _text(found) == value:
+            return found
+    except (ValueError, TypeError, RecursionError):
+        pass
+    raise _wrong(path, "an object as compact JSON text", value)
 
 
 def _is_default(item: Field[Any], value: Any) -> bool:
@@ -89,7 +119,8 @@ def _fields_parser(kind: Any) -> Parser:
 def _parsers_of(kind: Any) -> dict[str, Parser]:
     """Of each field; asked for at first use, because a class may hold itself."""
     hints = get_type_hints(kind, vars(sys.modules[kind.__module__]), {})  # no locals: a field may be called `bytes`
-    return {item.name: _parser(hints[item.name]) for item in fields(kind) if item.init}
+    items = [item for item in fields(kind) if item.init]
+    return {item.name: _ordered if "ordered" in item.metadata else _parser(hints[item.name]) for item in items}
 
 
 def _any_of(parsers: tuple[Parser, ...]) -> Parser:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from shoal.core.decoding import ORDERED
+
 Role = Literal["system", "developer", "user", "assistant", "tool"]
 
 
@@ -33,11 +35,11 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """A function the model may call; `parameters` is a JSON Schema object."""
+    """A function the model may call; `parameters` is a JSON Schema object, in the order the model shall read it."""
 
     name: str
     description: str = ""
-    parameters: Mapping[str, Any] = field(default_factory=dict)
+    parameters: Mapping[str, Any] = field(default_factory=dict, metadata=ORDERED)
 
 
 @dataclass(frozen=True, slots=True)
