@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -71,6 +73,39 @@ def test_an_answer_whose_text_was_changed_in_the_file(
     stripped = {"choices": [{"text": text}], "receipt": {"receipt": to_json(signed)["receipt"]}}
     assert main(["receipt", "verify", write(tmp_path, "stripped.json", stripped)]) == 1
     assert "no opening to compare it with" in capsys.readouterr().out
+
+
+def test_no_dress_makes_a_changed_answer_pass(made: list[Signed], tmp_path: Path) -> None:
+    forged, receipt = {"message": {"content": "forged"}}, to_json(made[0])
+    assert made[0].opening is not None
+    text = made[0].opening.outputs[0].text
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    dresses = {
+        "more": {"choices": [forged, {"x": 1}], "receipt": receipt},
+        "list": [{"choices": [forged], "receipt": receipt}],
+        "inside": {"answer": {"choices": [forged], "receipt": receipt}},
+        "beside": {"answer": {"choices": [forged]}, "receipt": receipt},
+        "flat": {"choices": [forged], **receipt},
+        "both": {"choices": [], "output": [{"type": "message", "content": [{"text": "forged"}]}], "receipt": receipt},
+        "call": {"choices": [{"message": {"content": text, "tool_calls": [call]}}], "receipt": receipt},
+        "number": {"choices": [{"message": {"content": 5}}], "receipt": receipt},
+    }
+    for name, value in dresses.items():
+        assert main(["receipt", "verify", write(tmp_path, name, value)]) == 1, name
+    twice = json.dumps({"choices": [forged], "receipt": receipt})[:-1] + ', "choices": []}'
+    assert main(["receipt", "verify", write(tmp_path, "twice", twice.encode())]) == 2
+    last = {"object": "chat.completion.chunk", "choices": [], "receipt": receipt}
+    assert main(["receipt", "verify", write(tmp_path, "last", last)]) == 0
+
+
+def test_an_answer_from_a_pipe_is_compared_as_well(made: list[Signed], tmp_path: Path) -> None:
+    chat = {"choices": [{"message": {"content": "forged"}}], "receipt": to_json(made[0])}
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=(json.dumps(chat),))
+    writer.start()
+    assert main(["receipt", "verify", str(pipe)]) == 1
+    writer.join()
 
 
 def test_a_changed_receipt_is_invalid(made: list[Signed], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ import base64
 import binascii
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from shoal.trust.receipt import MAX_OPENING_BYTES, read_opening, read_receipt, w
 
 MAX_FILE_BYTES = 2 * MAX_OPENING_BYTES
 MAX_RECEIPTS = 4096
+MAX_DEPTH = 8
 _KEY = "receipt"
 
 
@@ -35,74 +37,131 @@ def from_json(value: object) -> Signed:
     return Signed(read_receipt(_bytes(value[_KEY])), None if opening is None else read_opening(_bytes(opening)))
 
 
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A receipt as a file has it, and what is wrong with the answer that the file shows beside it."""
+
+    signed: Signed
+    problems: tuple[str, ...] = ()
+
+
 def read_file(path: Path) -> list[Signed]:
     """Every receipt in a file, at least one. InvalidRequest says what is wrong with the file."""
+    return [shown.signed for shown in read_answers(path)]
+
+
+def read_answers(path: Path) -> list[Shown]:
+    """As `read_file`. The file is read once: what is judged is what was read, also of a pipe."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise InvalidRequest(f"{path}: {error.strerror or error}", "file") from error
+    except (OSError, ValueError) as error:
+        raise InvalidRequest(f"{path}: {getattr(error, 'strerror', None) or error}", "file") from error
     if len(data) > MAX_FILE_BYTES:
         raise InvalidRequest(f"{path}: expected at most {MAX_FILE_BYTES} bytes, found more", "file")
     try:
-        return parse_file(data)
+        return parse_answers(data)
     except RemoteError as error:
         raise InvalidRequest(f"{path}: {error}", "file") from error
 
 
 def parse_file(data: bytes) -> list[Signed]:
     """RemoteError for bytes that hold no receipt."""
+    return [shown.signed for shown in parse_answers(data)]
+
+
+def parse_answers(data: bytes) -> list[Shown]:
+    """As `parse_file`, with what is wrong with the answers around the receipts."""
     if not data.strip():
         raise RemoteError("expected a receipt, found an empty file")
     if data.lstrip()[:1] not in (b"{", b"["):
-        return [Signed(read_receipt(data))]
+        return [Shown(Signed(read_receipt(data)))]
     try:
-        found = [from_json(value) for value in _receipts(json.loads(data), 0)]
+        seen = _Seen()
+        seen.look(json.loads(data, object_pairs_hook=_unique), None, 0)
     except (ValueError, RecursionError) as error:
         raise RemoteError(f"expected JSON, found something else: {error}") from error
-    if not found:
+    if not seen.found:
         raise RemoteError('expected "receipt" somewhere in this JSON, found none; was the answer asked for with one?')
-    return found
+    return [_shown(from_json(value), answer, seen.unsigned()) for value, answer in seen.found[:MAX_RECEIPTS]]
 
 
-def _receipts(value: Any, depth: int) -> Iterator[dict[str, Any]]:
-    """Objects that hold a receipt, wherever they are in an answer."""
-    if depth > 8:
-        return
-    if isinstance(value, list):
-        for item in value[:MAX_RECEIPTS]:
-            yield from _receipts(item, depth + 1)
-    elif isinstance(value, dict):
-        if isinstance(value.get(_KEY), str):
-            yield value
-        else:
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Another reader may take the first of two values where this one takes the last."""
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        raise ValueError("a key appears twice in one object")
+    return value
+
+
+@dataclass(slots=True)
+class _Seen:
+    """Objects that hold a receipt, each with the answer it stands in; and the answers."""
+
+    found: list[tuple[dict[str, Any], dict[str, Any] | None]] = field(default_factory=list)
+    answers: list[dict[str, Any]] = field(default_factory=list)
+
+    def look(self, value: Any, answer: dict[str, Any] | None, depth: int) -> None:
+        if depth > MAX_DEPTH:
+            return
+        if isinstance(value, list):
+            for item in value:
+                self.look(item, answer, depth + 1)
+        elif isinstance(value, dict):
+            if isinstance(value.get("choices"), list) or isinstance(value.get("output"), list):
+                self.answers.append(answer := value)
+            if isinstance(value.get(_KEY), str):
+                self.found.append((value, answer))
             for item in value.values():
-                yield from _receipts(item, depth + 1)
+                self.look(item, answer, depth + 1)
+
+    def unsigned(self) -> bool:
+        """Whether the file shows an answer that no receipt stands in."""
+        signed = {id(answer) for _, answer in self.found}
+        return any(id(answer) not in signed for answer in self.answers)
 
 
-def shown_otherwise(path: Path, signed: Signed) -> list[str]:
-    """What is wrong with the text beside the receipt, in a file that `read_file` read: an answer of the API."""
-    data = path.read_bytes()
-    texts = _answer_texts(json.loads(data)) if data.lstrip()[:1] == b"{" else []
-    if signed.opening is None:
-        return ["this file shows an answer, and no opening to compare it with"] if texts else []
-    signed_texts = [output.text for output in signed.opening.outputs]
-    if not texts or texts == signed_texts:
-        return []
-    return ["the text of the answer in this file is not the one that was signed"]
+def _shown(signed: Signed, answer: dict[str, Any] | None, has_unsigned: bool) -> Shown:
+    problems = ("this file shows an answer without a receipt of its own",) if has_unsigned else ()
+    return Shown(signed, problems if answer is None else (*problems, *_differences(signed, answer)))
 
 
-def _answer_texts(value: dict[str, Any]) -> list[str]:
-    """Of a chat completion, a completion or a response; nothing for any other JSON."""
+def _differences(signed: Signed, answer: dict[str, Any]) -> Iterator[str]:
+    """Between what was signed and a chat completion, completion or response. One that shows no text differs in none."""
     try:
-        if "choices" in value:
-            return [
-                item["message"]["content"] or "" if "message" in item else item["text"] for item in value["choices"]
-            ]
-        parts = [part["text"] for item in value["output"] if item["type"] == "message" for part in item["content"]]
-        return ["".join(parts)]
-    except (KeyError, TypeError):
-        return []
+        shown = _said(answer)
+    except (KeyError, TypeError, AttributeError):
+        yield "the answer in this file has another form than the API gives, so it cannot be compared"
+        return
+    if not shown:
+        return
+    if signed.opening is None:
+        yield "this file shows an answer, and no opening to compare it with"
+        return
+    made = [
+        (output.text, [(call.name, call.arguments) for call in output.tool_calls]) for output in signed.opening.outputs
+    ]
+    if shown != made:
+        yield "the text of the answer in this file is not the one that was signed"
+
+
+def _said(answer: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Text and tool calls of each choice. KeyError, TypeError, AttributeError for what is no answer of the API."""
+    if "choices" in answer and "output" in answer:
+        raise TypeError("two answers in one")
+    if "choices" in answer:
+        return [_choice(item) for item in answer["choices"]]
+    parts = [part for item in answer["output"] if item["type"] == "message" for part in item["content"]]
+    calls = [(item["name"], item["arguments"]) for item in answer["output"] if item["type"] == "function_call"]
+    return [("".join(part["text"] for part in parts), calls)] if answer["output"] else []
+
+
+def _choice(item: dict[str, Any]) -> tuple[str, list[tuple[str, str]]]:
+    if "message" not in item:
+        return item["text"], []
+    message = item["message"]
+    calls = [(call["function"]["name"], call["function"]["arguments"]) for call in message.get("tool_calls") or ()]
+    return message["content"] or "", calls
 
 
 def _text(data: bytes) -> str:

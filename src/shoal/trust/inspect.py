@@ -5,7 +5,7 @@ Offline and without numpy or torch. What a check on the model itself can find is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from shoal.core.receipt import SEGMENT_TOKENS, Opening, Output, OutputOpening, Part, Receipt, Signed
@@ -32,7 +32,7 @@ class Inspection:
     def is_valid(self) -> bool:
         return not self.problems
 
-    def and_also(self, problems: list[str]) -> Inspection:
+    def and_also(self, problems: Iterable[str]) -> Inspection:
         """With more of them."""
         return replace(self, problems=(*self.problems, *problems))
 

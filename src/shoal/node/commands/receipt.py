@@ -14,6 +14,7 @@ from shoal.node.terminal import write, write_json, write_table
 
 if TYPE_CHECKING:
     from shoal.core.receipt import Signed
+    from shoal.trust.file import Shown
     from shoal.trust.inspect import Inspection
 
 app = typer.Typer(help="Look at receipts: who answers for an answer, and whether it was changed.", no_args_is_help=True)
@@ -33,11 +34,11 @@ def show(
     """What a receipt says, in words. It is not judged: `verify` does that."""
     from shoal.node.receipt_text import as_plain, describe
 
-    for signed in _read(file):
+    for shown in _read(file):
         if as_json:
-            write_json(as_plain(signed))
+            write_json(as_plain(shown.signed))
         else:
-            write("".join(f"{line}\n" for line in describe(signed)))
+            write("".join(f"{line}\n" for line in describe(shown.signed)))
 
 
 @app.command("verify")
@@ -53,12 +54,11 @@ def verify(
     Neither network nor model is needed. Whether the named model really made the answer takes `shoal check`.
     """
     from shoal.trust.chain import check_chain
-    from shoal.trust.file import shown_otherwise
     from shoal.trust.inspect import inspect
 
-    found = [(file, signed) for file in files for signed in _read(file)]
-    judged = [(file, signed, inspect(signed).and_also(shown_otherwise(file, signed))) for file, signed in found]
-    problems = check_chain(signed.receipt for _, signed in found) if chain else []
+    found = [(file, shown) for file in files for shown in _read(file)]
+    judged = [(file, shown.signed, inspect(shown.signed).and_also(shown.problems)) for file, shown in found]
+    problems = check_chain(shown.signed.receipt for _, shown in found) if chain else []
     is_valid = not problems and all(inspection.is_valid for _, _, inspection in judged)
     if as_json:
         write_json({"valid": is_valid, "receipts": [_plain(*item) for item in judged], "chain": problems})
@@ -108,11 +108,11 @@ def list_receipts(
 _COLUMNS = ("number", "signed at", "request", "model", "tokens", "others")
 
 
-def _read(file: Path) -> list[Signed]:
-    from shoal.trust.file import read_file
+def _read(file: Path) -> list[Shown]:
+    from shoal.trust.file import read_answers
 
     try:
-        return read_file(file)
+        return read_answers(file)
     except InvalidRequest as error:
         raise BadConfig("receipt", str(error)) from error
 
