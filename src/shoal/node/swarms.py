@@ -33,9 +33,11 @@ class Here:
     model: str
 
 
-def with_swarms(service: Service, here: Here | None, rules: Rules | None = None) -> Service:
-    """`service`, which also serves models named `swarm:...` made of those it has."""
-    inner, memory, judges = service.generate, Memory(), Judges()
+def with_swarms(
+    service: Service, here: Here | None, rules: Rules | None = None, memory: Memory | None = None
+) -> Service:
+    """`service`, which also serves models named `swarm:...` made of those it has. `memory` is of whoever asks here."""
+    inner, judges = service.generate, Judges()
 
     async def generate(request: Request) -> AsyncIterator[Chunk]:
         if strategy_of(request.model) is not None:
@@ -103,16 +105,22 @@ def _watched(judges: Judges, member: Member, model: str) -> Member:
     return replace(member, judge=lambda own: judges.watched(model, judge(own)))
 
 
-def _cascade(service: Service, here: Here | None, inner: Generate, memory: Memory) -> Generate:
+def _cascade(service: Service, here: Here | None, inner: Generate, memory: Memory | None) -> Generate:
     async def generate(request: Request) -> AsyncIterator[Chunk]:
         named = members(request.model)
         asked = [_member(service, here, inner, member, number) for number, member in enumerate(named)]
-        whole = cascade(asked, confidence(request.model, DEFAULT_CONFIDENCE), memory)
+        is_steady = all(_is_steady(service, member, request) for member in named)
+        whole = cascade(asked, confidence(request.model, DEFAULT_CONFIDENCE), memory if is_steady else None)
         async with closing(whole(replace(request, receipt=False))) as chunks:
             async for chunk in chunks:
                 yield chunk
 
     return generate
+
+
+def _is_steady(service: Service, named: Named, request: Request) -> bool:
+    """Whether this member's answer cannot differ next time: not by its own temperature, nor by an adapter reloaded."""
+    return _find(service, named.model).parent is None and not (named.temperature and request.sampling.seed is None)
 
 
 def _member(service: Service, here: Here | None, inner: Generate, named: Named, number: int) -> Member:
@@ -153,6 +161,22 @@ def scorer(here: Here, adapter: str | None) -> Score:
         try:
             await session.append(prompt)
             return tuple([_mean(await session.score(_tokens(here, text))) for text in texts])
+        finally:
+            await session.drop()
+
+    return score
+
+
+def likelihoods(here: Here, adapter: str | None) -> Score:
+    """Total log-likelihood of short texts, each as the whole answer: its tokens and the end."""
+
+    async def score(messages: tuple[Message, ...], texts: tuple[str, ...]) -> tuple[float, ...]:
+        prompt = here.language.prompt(Request("likely", here.model, messages, Sampling()))
+        end = min(here.language.tokenizer.eos_ids)
+        session: Session = await here.engine.session(adapter, JUDGES_LAST)
+        try:
+            await session.append(prompt)
+            return tuple([sum(await session.score([*_tokens(here, text), end])) for text in texts])
         finally:
             await session.drop()
 
