@@ -2,7 +2,7 @@
 
     python bench/proof_bits.py [--model FILE] [--length 64] [--terms]
 
-proven: theorems alone. conjectured: the same, queries counted as good as Johnson's bound conjectures them (parameters.py).
+proven: theorems alone. conjectured: the same, queries counted as good as up to Johnson's bound (parameters.py).
 The language model is lowered whole, which takes a minute and 4 GB; without --model it is left out.
 """
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ from shoal.proof.plan import make_plan
 from shoal.proof.samples import onnx_models
 from shoal.trust.forward_model import calibrate, floats_of, forward_graph
 
-MODELS = {
+MODELS: dict[str, Callable[[], bytes]] = {
     "LeNet": onnx_models.trained_lenet,
     "MLP 512-512-512": lambda: onnx_models.dense((512, 512, 512)),
     "Gemm 1024": lambda: onnx_models.gemm(1024),
@@ -66,7 +66,7 @@ def main() -> None:
             row = {"model": name, "weights": weights, "leaves": num_leaves(circuit)}
             found.append({**row, "proven": round(errors.proven, 1), "conjectured": round(errors.conjectured, 1)})
             if options.terms:
-                found[-1]["terms"] = {term: (round(p, 1), round(c, 1)) for term, p, c in errors.terms}
+                found[-1]["terms"] = [(term, round(p, 1), round(c, 1)) for term, p, c in errors.terms]
     heads = ["model", "weights", "leaves", "proven", "conjectured"]
     table(heads, [[str(row[head]) for head in heads] for row in found])
     print(json.dumps(found))
