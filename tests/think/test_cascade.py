@@ -94,6 +94,19 @@ def test_the_memory_is_bounded_and_forgets_the_least_used() -> None:
     assert memory.find(asked[0]) is not None
 
 
+def test_the_memory_is_bounded_in_bytes_and_keeps_no_chunk_for_each_token() -> None:
+    memory = Memory(most_bytes=20_000)
+    asked = [Request("r", "m", text, Sampling(seed=1)) for text in "abcd"]
+    for request in asked[:3]:
+        memory.keep(request, [Chunk(text="x" * 10, token_ids=(1,)) for _ in range(100)] + [Chunk(finish_reason="stop")])
+    assert [memory.find(request) is None for request in asked[:3]] == [True, False, False]
+    whole = memory.find(asked[2])
+    assert whole == Chunk(text="x" * 1000, token_ids=(1,) * 100, finish_reason="stop")
+    memory.keep(asked[3], [Chunk(text="x" * 20_000)])
+    assert [memory.find(request) for request in asked] == [None] * 4
+    assert memory._bytes == 0
+
+
 def test_what_a_cascade_cannot_honour_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="logprobs: a cascade"):
         asyncio.run(run([Sure("4", 0.0)], None, Request("r", "m", "x", Sampling(logprobs=2))))

@@ -21,6 +21,7 @@ from shoal.node.receipts import name_alone, open_signing
 from shoal.node.swarms import Here, with_swarms
 from shoal.node.terminal import say
 from shoal.server import ServerConfig
+from shoal.think.cascade import Memory
 
 
 @asynccontextmanager
@@ -42,9 +43,10 @@ async def serving(config: NodeConfig) -> AsyncIterator[Service]:
             here = Here(node.engine, node.language, node.engine.config.model)
         elif not config.upstreams and not wants_mesh(config):
             raise BadConfig("model", "none, and nobody else to ask: name an upstream or join a mesh")
+        memory = Memory() if len(config.api_keys) <= 1 else None  # or one key's questions would show in another's times
         signing = stack.enter_context(open_signing(config, clock, identity))
         if local is not None and not config.upstreams and not wants_mesh(config):
-            yield wishing(signing.service(with_swarms(local, here)), no_audits)
+            yield wishing(signing.service(with_swarms(local, here, memory=memory)), no_audits)
             return
         wished: Wished = no_audits
         fleet = await stack.enter_async_context(with_upstreams(Fleet(config, clock, local, signing=signing)))
@@ -62,7 +64,7 @@ async def serving(config: NodeConfig) -> AsyncIterator[Service]:
                 from shoal.node.layers import layers_among_peers
 
                 await stack.enter_async_context(layers_among_peers(config, mesh, fleet, SystemClock()))
-        yield wishing(signing.service(with_swarms(fleet.service(), here)), wished)
+        yield wishing(signing.service(with_swarms(fleet.service(), here, memory=memory)), wished)
 
 
 _SHARING = {

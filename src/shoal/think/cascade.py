@@ -29,33 +29,56 @@ DEFAULT_CONFIDENCE = -0.5
 KEPT_ANSWERS = 1024
 
 
+KEPT_BYTES = 16 * 2**20
+TOKEN_BYTES = 40
+"""Of an id in a tuple."""
+
+
 @dataclass(slots=True)
 class Memory:
-    """Answers by what was asked, the least used forgotten first. Whoever shares one sees that a question was asked."""
+    """Answers by what was asked, the least used forgotten first. Whoever shares one sees, by the time an answer takes,
+    that a question was asked before: a memory is for one owner (`node.serving`).
+    """
 
     size: int = KEPT_ANSWERS
-    _answers: OrderedDict[bytes, tuple[Chunk, ...]] = field(default_factory=OrderedDict)
+    most_bytes: int = KEPT_BYTES
+    _answers: OrderedDict[bytes, tuple[Chunk, int]] = field(default_factory=OrderedDict)
+    _bytes: int = 0
 
-    def find(self, request: Request) -> tuple[Chunk, ...] | None:
+    def find(self, request: Request) -> Chunk | None:
+        """The whole answer in one chunk."""
         key = remembered_by(request)
         if key is None or key not in self._answers:
             return None
         self._answers.move_to_end(key)
-        return self._answers[key]
+        return self._answers[key][0]
 
     def keep(self, request: Request, chunks: Sequence[Chunk]) -> None:
-        key = remembered_by(request)
-        if key is not None and self.size > 0:
-            self._answers[key] = tuple(chunks)
-            if len(self._answers) > self.size:
-                self._answers.popitem(last=False)
+        if (key := remembered_by(request)) is None:
+            return
+        whole = _whole(chunks)
+        self._drop(key)
+        self._answers[key] = whole, (size := 1024 + 4 * len(whole.text) + TOKEN_BYTES * len(whole.token_ids))
+        self._bytes += size
+        while len(self._answers) > self.size or self._bytes > self.most_bytes:
+            self._drop(next(iter(self._answers)))
+
+    def _drop(self, key: bytes) -> None:
+        self._bytes -= self._answers.pop(key, (Chunk(), 0))[1]
+
+
+def _whole(chunks: Sequence[Chunk]) -> Chunk:
+    """One chunk in the place of one for each token."""
+    reason = next((chunk.finish_reason for chunk in reversed(chunks) if chunk.finish_reason), None)
+    tokens = tuple(token for chunk in chunks for token in chunk.token_ids)
+    return Chunk(text="".join(chunk.text for chunk in chunks), token_ids=tokens, finish_reason=reason)
 
 
 def remembered_by(request: Request) -> bytes | None:
     """A hash of everything that decides the answer; None for requests whose answer may differ each time."""
     if request.sampling.temperature > 0 and request.sampling.seed is None:
         return None
-    same = replace(request, request_id="", priority=0, deadline=None, receipt=False)
+    same = replace(request, request_id="", priority=0, deadline=None, receipt=False, audit="")
     return hashlib.sha256(encode(same)).digest()
 
 
@@ -68,8 +91,7 @@ def cascade(members: Sequence[Member], confidence: float, memory: Memory | None 
         _check(request)
         known = memory.find(request) if memory is not None else None
         if known is not None:
-            for chunk in known:
-                yield chunk
+            yield known
             yield Chunk(usage=Usage(providers=("remembered",)))
             return
         begun, spent = asyncio.get_running_loop().time(), Spent()
