@@ -12,8 +12,9 @@ give the weights to the verifier, as JSTprove does. What is timed:
 
     Shoal     `prove`, `verify`: the call on a loaded model, first in its process (`shoal prove bench`);
               `verify process`: `python -m shoal.proof` from start to exit; `prove process`: `shoal prove prove`.
-    JSTprove  `prove`, `verify`: its binary expander-exec from start to exit, without the CLI's seconds of imports.
-              `compile`, `witness`: its CLI, imports included; rust_s is what it prints for its own part.
+    JSTprove  `prove`, `verify`: its binary expander-exec from start to exit, without the CLI's seconds of imports;
+              `prove process`, `verify process`: its CLI, once. `compile`, `witness`: its CLI, imports included;
+              rust_s is what it prints for its own part.
     ezkl      each step in a Python process. Scale 2^7, weights fixed. `srs` is made here, so its secret is known: good
               for timing, worthless as a proof; the ceremony's file needs a download.
 
@@ -167,6 +168,11 @@ class JstProve:
         bench.step(("jstprove", name, "prove"), done, size_of(folder / "proof.bin"), max_error=error)
         done = run([self.exec, "-p", "Hyrax", "verify", *common, "-i", "proof.bin"], LIMIT_S, folder, self.env)
         bench.step(("jstprove", name, "verify"), done, size_of(folder / "proof.bin", folder / "witness.bin"))
+        if ("jstprove", name, "verify process") not in bench.rows:
+            done = self._jst(folder, "prove", *common, "-p", "again.bin")
+            bench.step(("jstprove", name, "prove process"), done, size_of(folder / "again.bin"))
+            files = ("-i", "input.json", "-o", "output.json", "-p", "proof.bin")
+            bench.step(("jstprove", name, "verify process"), self._jst(folder, "verify", *common, *files))
 
     def _jst(self, folder: Path, *arguments: str) -> Step:
         return run([self.cli, "--no-banner", *arguments], LIMIT_S, folder, self.env)
@@ -216,8 +222,10 @@ def ratios_of(bench: Bench) -> dict[str, float]:
 
     found = {
         "jstprove_lenet_prove": against("jstprove", "lenet", "prove", "prove"),
-        "jstprove_lenet_prove_process": against("jstprove", "lenet", "prove", "prove process"),
+        "jstprove_lenet_prove_command": against("jstprove", "lenet", "prove process", "prove process"),
         "jstprove_lenet_verify": against("jstprove", "lenet", "verify", "verify process"),
+        "jstprove_lenet_verify_call": against("jstprove", "lenet", "verify", "verify"),
+        "jstprove_lenet_verify_command": against("jstprove", "lenet", "verify process", "verify process"),
         "jstprove_lenet_bytes": against("jstprove", "lenet", "prove", "prove", "bytes"),
         "jstprove_lenet_bytes_with_witness": bench.middle("jstprove", "lenet", "verify", "bytes")
         / max(bench.middle(f"shoal {mode}", "lenet", "prove", "bytes") for mode in MODES),

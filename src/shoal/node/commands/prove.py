@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -122,6 +124,7 @@ def prove(
     from shoal.proof.artifacts_numbers import read_numbers, write_numbers
 
     with _unusable("prove"), step_bar() as bar:
+        _check_writable(proof, output)
         artifact = _opened(folder)
         made = prove_answer(artifact, read_numbers(inputs, artifact.manifest.inputs, "input"), bar)
         proof.write_bytes(made.proof)
@@ -185,7 +188,7 @@ def bench(
     with _unusable("bench"):
         rows = measure(model, _options(mode, fraction, calibration, low, high, round_outputs, commit))
     if as_json:
-        write_json(rows)
+        write_json([asdict(row) for row in rows])
         return
     cells = [(row.step, f"{row.wall_s:.3f}", f"{row.cpu_s:.3f}", f"{row.peak_mb:.0f}", f"{row.size:,}") for row in rows]
     write_table(("step", "wall s", "CPU s", "peak MB", "bytes"), cells)
@@ -203,6 +206,14 @@ def _unusable(what: str) -> Iterator[None]:
         raise
     except (ShoalError, OSError) as error:
         raise BadConfig(what, str(error)) from error
+
+
+def _check_writable(*files: Path | None) -> None:
+    """Before the work, not after it."""
+    for file in files:
+        if file is not None and not os.access(file.parent, os.W_OK):
+            found = "one that is read-only" if file.parent.is_dir() else "none"
+            raise BadConfig("file", f"expected a folder to write to, found {found} at {file.parent}")
 
 
 def _opened(folder: Path) -> Artifact:
