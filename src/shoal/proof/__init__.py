@@ -12,6 +12,8 @@ identities: identities, fixed, identity_prover, running, culprit, identity_verif
 expressions, opening. The commitment: layout, parameters, ligero, columns, ntt, weights. Arithmetic: scalars, field,
 twin, multilinear, rounds, products, contract, native and csrc.
 
+Compiled models on disk and the functions behind `shoal prove`: artifacts (start there), `__main__` (a verifier alone).
+
 A verifier needs numpy, blake3 and cbor2, and no compiler.
 
 What this does not protect against: a circuit that says something else than the model; see also verifier.py.
