@@ -18,6 +18,8 @@ from shoal.meter.journal import Journal
 from shoal.meter.metered import Meter, metered
 from shoal.meter.places import place
 from shoal.meter.source import EnergySource
+from shoal.node.config import NodeConfig
+from shoal.node.metering import Metering
 
 
 class Machine:
@@ -91,6 +93,42 @@ def test_the_journal_survives_and_sums(tmp_path: Path) -> None:
     assert again.days == journal.days
     assert again.between("2023-11-14", "2023-11-15").requests == 2
     assert again.between("0001-01-01", "9999-12-31").energy_j == 12.0
+
+
+def test_processes_of_one_home_add_to_one_journal(tmp_path: Path) -> None:
+    path, day = tmp_path / "meter.json", 1_700_000_000.0
+    first, second = Journal.read(path), Journal.read(path)
+    for journal in (first, second, first):
+        journal.add(Usage(prompt_tokens=1, completion_tokens=2, energy_j=Measured(4.0, "rapl")), day)
+        journal.idle(0.5, day)
+    for journal in (first, second, first):
+        journal.save(day)
+    (row,) = Journal.read(path).days.values()
+    assert (row.requests, row.tokens, row.energy_j, row.idle_j) == (3, 9, 12.0, 1.5)
+    assert first.days == Journal.read(path).days
+
+
+def test_a_clock_that_jumps_loses_nothing(tmp_path: Path) -> None:
+    journal = Journal.read(tmp_path / "meter.json")
+    for wall in (1_700_000_000.0, 0.0, 4_000_000_000.0, 1_700_000_000.0):
+        journal.add(Usage(completion_tokens=1), wall)
+    journal.save(0.0)
+    assert [row.requests for row in Journal.read(journal.path).days.values()] == [1, 2, 1]
+
+
+DAMAGED = ["", "[]", '{"days": {"x": {"requests": "3"}}}', '{"days": {"x": {"energy_j": NaN}}}', "[" * 100_000, "\x00"]
+
+
+@pytest.mark.parametrize("text", DAMAGED)
+def test_a_damaged_journal_is_moved_aside_and_keeps_no_node_from_starting(tmp_path: Path, text: str) -> None:
+    (tmp_path / "meter.json").write_text(text)
+    metering = Metering(NodeConfig(home=tmp_path))
+    metering.meter.on_answer(Usage(completion_tokens=1, energy_j=Measured(1.0, "rapl")))
+    metering.close()
+    (row,) = Journal.read(tmp_path / "meter.json").days.values()
+    assert row.requests == 1
+    (aside,) = tmp_path.glob("meter.broken-*")
+    assert aside.read_text() == text
 
 
 @pytest.mark.parametrize("text", ["", "[]", '{"days": {"x": {"joule": 1}}}', '{"days": 3}', "\x00"])

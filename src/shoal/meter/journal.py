@@ -1,12 +1,17 @@
 """Totals by day, kept in one small JSON file: what this machine's answers cost, for reports over weeks.
 
 Written whole, to a new file that replaces the old one, so a crash loses at most the answers since the last save.
+Several processes of one home add to one file: each adds what is new to what is there, one at a time.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
+import math
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,48 +49,42 @@ class Day:
 
 @dataclass(slots=True)
 class Journal:
-    """`days` by ISO date, oldest first. `saved_at` is on the clock that `add` is given."""
+    """`days` by ISO date, oldest first; `fresh` what of them is not on the disk. `saved_at` is on `add`'s clock."""
 
     path: Path
     days: dict[str, Day] = field(default_factory=dict)
     saved_at: float = 0.0
+    fresh: dict[str, Day] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path) -> Journal:
         """What was saved, or nothing yet. LocalError for a file that is not one of ours."""
-        try:
-            text = path.read_text()
-        except FileNotFoundError:
-            return cls(path)
-        except OSError as error:
-            raise LocalError(f"{path}: cannot be read: {error.strerror}") from None
-        try:
-            return cls(path, {day: _day(row) for day, row in sorted(json.loads(text)["days"].items())})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise LocalError(
-                f"{path}: expected totals by day as `shoal up` writes them: {error}; move it away"
-            ) from None
+        return cls(path, _read(path))
 
     def add(self, usage: Usage, wall: float) -> None:
         """Count one answer that ended at `wall`; saved now and then."""
-        self.day(wall).add(usage)
+        for days in (self.days, self.fresh):
+            days.setdefault(_date(wall), Day()).add(usage)
         if wall - self.saved_at >= SAVE_EVERY_S or wall < self.saved_at:
             self.save(wall)
 
-    def day(self, wall: float) -> Day:
-        return self.days.setdefault(datetime.fromtimestamp(wall, UTC).date().isoformat(), Day())
+    def idle(self, joules: float, wall: float) -> None:
+        """Count what was used while nobody was served."""
+        for days in (self.days, self.fresh):
+            days.setdefault(_date(wall), Day()).idle_j += joules
 
     def save(self, wall: float) -> None:
-        for old in sorted(self.days)[:-DAYS_KEPT]:
-            del self.days[old]
-        text = json.dumps({"days": {day: asdict(row) for day, row in self.days.items()}}, indent=1)
-        fresh = self.path.with_suffix(".new")
+        """Add what is new to what is on the disk now. LocalError where that cannot be."""
         try:
-            fresh.write_text(text)
-            os.replace(fresh, self.path)
+            with _alone(self.path):
+                days = _read(self.path)
+                for day, row in self.fresh.items():
+                    _sum(days.setdefault(day, Day()), row)
+                self.days = {day: days[day] for day in sorted(days)[-DAYS_KEPT:]}
+                _write(self.path, self.days)
         except OSError as error:
             raise LocalError(f"{self.path}: cannot be written: {error.strerror}") from None
-        self.saved_at = wall
+        self.fresh, self.saved_at = {}, wall
 
     def between(self, first: str, last: str) -> Day:
         """The sum of the days from `first` to `last`, both included, as ISO dates."""
@@ -102,11 +101,55 @@ def _sum(total: Day, row: Day) -> None:
     total.sources += [source for source in row.sources if source not in total.sources]
 
 
+def _date(wall: float) -> str:
+    return datetime.fromtimestamp(wall, UTC).date().isoformat()
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """While no other process writes. The lock is the system's: it goes with the process that held it."""
+    with path.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _write(path: Path, days: dict[str, Day]) -> None:
+    fresh = path.with_suffix(".new")
+    with fresh.open("w") as file:
+        file.write(json.dumps({"days": {day: asdict(row) for day, row in days.items()}}, indent=1))
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(fresh, path)
+
+
+def _read(path: Path) -> dict[str, Day]:
+    try:
+        text = path.read_text()
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise LocalError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    try:
+        return {day: _day(row) for day, row in sorted(json.loads(text)["days"].items())}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise LocalError(f"{path}: expected totals by day as `shoal up` writes them: {error}; move it away") from None
+
+
 def _day(row: dict[str, object]) -> Day:
+    """ValueError for anything but sums: what is not would fail at the next answer, or spoil all of them."""
     known = {item.name for item in fields(Day)}
     if not isinstance(row, dict) or set(row) - known:
         raise ValueError(f"a day of {sorted(row)}")
+    sources = row.get("sources", [])
+    if not all(_is_sum(value) for name, value in row.items() if name != "sources"):
+        raise ValueError("a day with sums that are no finite numbers")
+    if not isinstance(sources, list) or not all(isinstance(source, str) for source in sources):
+        raise ValueError("a day whose sources are no texts")
     return Day(**row)  # type: ignore[arg-type]
+
+
+def _is_sum(value: object) -> bool:
+    return type(value) in (int, float) and isinstance(value, int | float) and math.isfinite(value) and value >= 0
 
 
 def _value(measured: Measured | None) -> float:

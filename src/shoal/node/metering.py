@@ -34,11 +34,25 @@ def site(config: NodeConfig) -> Site:
         raise BadConfig("location", str(error).removeprefix("location: ")) from None
 
 
+def _journal(path: Path) -> Journal:
+    """The one there is. A damaged one is moved aside with a word: no report is worth a node that does not start."""
+    try:
+        return Journal.read(path)
+    except LocalError as error:
+        aside = path.with_suffix(f".broken-{time.time_ns()}")
+        log.warning("%s; it is now %s, and a new one begins", error, aside.name)
+        try:
+            path.rename(aside)
+        except OSError as failure:
+            log.warning("%s cannot be moved: %s", path, failure.strerror)
+        return Journal(path)
+
+
 class Metering:
     """A `Meter` whose answers are written down. A journal that cannot be written is said once and given up."""
 
     def __init__(self, config: NodeConfig) -> None:
-        self._journal: Journal | None = Journal.read(journal_path(config.home))
+        self._journal: Journal | None = _journal(journal_path(config.home))
         self._idle = 0.0
         source = open_source(Watts(config.core_watts, config.idle_watts))
         self.meter = Meter(source, site(config), on_answer=self._write)
@@ -51,7 +65,7 @@ class Metering:
     def _write(self, usage: Usage) -> None:
         def add(journal: Journal) -> None:
             idle, self._idle = self.meter.idle_joules - self._idle, self.meter.idle_joules
-            journal.day(time.time()).idle_j += idle
+            journal.idle(idle, time.time())
             journal.add(usage, time.time())
 
         self._try(add)
