@@ -85,10 +85,10 @@ def test_only_a_failed_check_keeps_the_router_away_from_a_peer(tmp_path: Path) -
     fleet = Fleet(NodeConfig(tmp_path), VirtualClock(), None)
     cost = Cost(0.25, 0.2, 140, 0)
     for outcome in ("pass", "unsure"):
-        _told(fleet, Record("r", "peer", (Verdict("fingerprint", outcome, "why"),), 0.0))  # type: ignore[arg-type]
+        _told(fleet, None, Record("r", "peer", (Verdict("fingerprint", outcome, "why"),), 0.0))  # type: ignore[arg-type]
         assert not fleet.health.is_out("peer", 0.0)
     record = Record("r", "peer", (Verdict("fingerprint", "fail", "drift 0.9 is above 0.1", (), cost),), 0.0)
-    _told(fleet, record)
+    _told(fleet, None, record)
     assert fleet.health.is_out("peer", 59.0)
     assert "drift 0.9" in fleet.health.failures["peer"].reason
     assert in_words(record) == (

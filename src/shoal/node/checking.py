@@ -22,6 +22,7 @@ from shoal.node.audit_wishes import MEANS, TRUST, Wished, no_audits, policy_of
 from shoal.node.compose import Node
 from shoal.node.fleet import Fleet
 from shoal.node.meshing import Mesh
+from shoal.node.standings import Keeping
 from shoal.node.terminal import say
 from shoal.trust.calibrate_file import find, read_limits, shipped_limits
 from shoal.trust.check import Checker
@@ -93,20 +94,28 @@ async def among_peers(policies: Sequence[Policy], node: Node, mesh: Mesh, fleet:
     if not policies:
         yield no_audits
         return
-    audits = _audits(policies, find_rerunner, mesh, fleet, is_idle)
+    keeping = None if mesh.ledger is None else Keeping(mesh.ledger)
+    audits = _audits(policies, find_rerunner, mesh, fleet, is_idle, keeping)
     for policy in policies:
         count = answers_needed(0.99, policy.rate, 0.1)
         say(f"audits by {policy}: if one in ten of a peer's answers is fraud, {count} answers show it with 99 %")
-    task = asyncio.create_task(audits.run())
+    tasks = [asyncio.create_task(audits.run())]
+    tasks += [] if keeping is None else [asyncio.create_task(keeping.run())]
     try:
         yield audits.wished
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _audits(
-    policies: Sequence[Policy], find_rerunner: FindRerunner, mesh: Mesh, fleet: Fleet, is_idle: IsIdle
+    policies: Sequence[Policy],
+    find_rerunner: FindRerunner,
+    mesh: Mesh,
+    fleet: Fleet,
+    is_idle: IsIdle,
+    keeping: Keeping | None,
 ) -> Audits:
     checkers: dict[Tier, Checker] = {"fingerprint": FingerprintCheck(find_rerunner, find_limits(fleet.config.home))}
     if any(policy.tier == "distribution" for policy in policies):  # it shows prompts to others, so only where asked for
@@ -120,7 +129,7 @@ def _audits(
         checkers,
         mesh.clock,
         is_idle,
-        partial(_told, fleet),
+        partial(_told, fleet, keeping),
         partial(fleet.distrust, reason=UNSIGNED),
         wished,
     )
@@ -137,8 +146,10 @@ def _audits(
     return audits
 
 
-def _told(fleet: Fleet, record: Record) -> None:
-    """A failed check keeps the router away from the peer for a while."""
+def _told(fleet: Fleet, keeping: Keeping | None, record: Record) -> None:
+    """A failed check keeps the router away from the peer for a while; every check goes into the ledger."""
+    if keeping is not None:
+        keeping.told(record)
     if record.verdict.outcome == "fail":
         fleet.distrust(record.peer, f"a check of its answer failed: {record.verdict.reason}")
 

@@ -19,6 +19,7 @@ from shoal.mesh.peer_id import PeerId
 from shoal.mesh.store import Ground, Namespace, Store
 from shoal.mesh.store.registry import MAX_MODEL, ModelOffer, Registry
 from shoal.node.mesh_parts import Parts
+from shoal.trust.reputation.ledger import StoreLedger
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ class MeshStore:
         ground = Ground(parts.rpc, parts.rpc, clock, parts.place.key, self._connected, path)
         self._store = Store(ground, Namespace(f"shoal {swarm}"))
         self._registry = Registry(self._store, parts.me)
+        self.ledger = StoreLedger(parts.me, self._store.replica, self._store.write)
 
     def sellers(self, model: str) -> list[PeerId]:
         """Peers that say they serve `model`, cheapest first."""

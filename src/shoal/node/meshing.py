@@ -36,6 +36,7 @@ from shoal.node.mesh_parts import Parts, Place, mesh_parts
 from shoal.node.mesh_store import MeshStore
 from shoal.node.mesh_view import mesh_view, peer_view, with_transfers
 from shoal.node.model_shelf import ModelShelf
+from shoal.trust.reputation.ledger import StoreLedger
 
 _log = logging.getLogger(__name__)
 
@@ -68,6 +69,7 @@ class Mesh:
     seeds: tuple[Address, ...]
     transfers: Transfers
     sellers: Callable[[str], list[PeerId]] = lambda model: []
+    ledger: StoreLedger | None = None
 
     def providers(self) -> Sequence[Provider]:
         return self.neighbours.providers()
@@ -240,7 +242,7 @@ async def meshing(config: NodeConfig, fleet: Fleet, clock: Clock) -> AsyncIterat
         )
         shelf.register(parts.rpc)
         store = MeshStore(parts, config.home / "mesh", clock)
-        mesh.sellers = store.sellers
+        mesh.sellers, mesh.ledger = store.sellers, store.ledger
         fleet.peers, fleet.mesh, fleet.ping, fleet.discover = mesh.providers, mesh.view, mesh.ping, mesh.discover
         parts.switchboard.start()
         loops = [
