@@ -54,6 +54,12 @@ def test_every_kind_of_answer_carries_its_receipt(ask: Ask, app: Any) -> None:
         last = streamed[-1].get("response", streamed[-1])
         assert inspect(from_json(last["receipt"])).is_valid
         assert sum("receipt" in json.dumps(event) for event in streamed) == 1
+        assert all(event["choices"] for event in streamed if "choices" in event)  # clients read choices[0]
+
+
+def test_it_is_found_by_the_answers_own_id(ask: Ask, app: Any) -> None:
+    answer = ask("POST", "/v1/completions", app, json={"model": "tiny", "prompt": "hi", "receipt": True}).json()
+    assert ask("GET", f"/v1/receipts/{answer['id']}", app).json()["opening"] == answer["receipt"]["opening"]
 
 
 def test_an_answer_without_one_is_as_ever(ask: Ask, app: Any) -> None:

@@ -37,6 +37,9 @@ from shoal.server.wire.messages import to_messages
 from shoal.server.wire.tools import check_exclusive, to_choice, to_tools
 from shoal.server.wire.usage import chat_usage
 
+_SILENT: dict[str, Any] = {"index": 0, "delta": {}, "logprobs": None, "finish_reason": None}
+"""A choice that says nothing."""
+
 
 async def chat(context: Context, http: HttpRequest) -> ASGIApp:
     body = await parse.read(http, ChatRequest, context.config)
@@ -82,7 +85,8 @@ async def stream(
 ) -> AsyncGenerator[bytes]:
     """Each choice begins with its role; `usage` is null in every chunk but the last, where it was asked for.
 
-    The last chunk, which has no choice, also carries the receipt.
+    The last chunk also carries the receipt. It has no choice only where usage was asked for, as OpenAI has it: many
+    clients read `choices[0]` of every chunk, and what comes on its own behalf (progress, ranking) must not break them.
     """
     head = {"object": "chat.completion.chunk", "system_fingerprint": FINGERPRINT} | head
     more = {"usage": None} if wants_usage else {}
@@ -90,7 +94,7 @@ async def stream(
     async with aclosing(chunks):
         async for chunk in chunks:
             if chunk.progress:
-                yield json_event({**head, "choices": [], **more, "progress": chunk.progress})
+                yield json_event({**head, "choices": [_SILENT], **more, "progress": chunk.progress})
                 continue
             if chunk.index not in seen:
                 seen.add(chunk.index)
@@ -100,7 +104,7 @@ async def stream(
             for choice in chunk_choices(chunk, request.sampling.logprobs is not None):
                 yield json_event({**head, "choices": [choice], **more})
             if (last := last_event(context, chunk, wants_usage)) is not None:
-                yield json_event({**head, "choices": [], **last})
+                yield json_event({**head, "choices": [] if wants_usage else [_SILENT], **last})
     yield sse.DONE
 
 

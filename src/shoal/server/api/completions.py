@@ -40,7 +40,7 @@ async def complete(context: Context, http: HttpRequest) -> ASGIApp:
     wants_usage = include_usage(body.stream, body.stream_options)
     chunks = run(context, note(http, body, target), requests)
     head = {
-        "id": requests[0].request_id.rpartition("-")[0],
+        "id": requests[0].request_id if len(requests) == 1 else requests[0].request_id.rpartition("-")[0],
         "object": "text_completion",
         "created": int(context.clock.wall()),
         "model": target.card.id,
@@ -63,7 +63,7 @@ def to_requests(context: Context, body: CompletionRequest, target: Target) -> li
     constraint, ends_at, approximation = body.constraint(), deadline(context), body.approximation()
     return [
         Request(
-            request_id=f"{answer_id}-{position}",
+            request_id=answer_id if len(prompts) == 1 else f"{answer_id}-{position}",
             model=target.model,
             prompt=prompt,
             sampling=sampling,
@@ -97,7 +97,8 @@ async def stream(
             choice = {"index": chunk.index, "text": chunk.text, "logprobs": logprobs}
             yield json_event({**head, "choices": [{**choice, "finish_reason": chunk.finish_reason}], **more})
             if (last := last_event(context, chunk, wants_usage)) is not None:
-                yield json_event({**head, "choices": [], **last})
+                silent = {"index": 0, "text": "", "logprobs": None, "finish_reason": None}
+                yield json_event({**head, "choices": [] if wants_usage else [silent], **last})
     yield sse.DONE
 
 
