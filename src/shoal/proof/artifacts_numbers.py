@@ -58,6 +58,7 @@ def from_claim(ports: Sequence[Port], numbers: Numbers) -> dict[str, Ints]:
     """Claimed outputs by tensor. ProofRejected for numbers that the model could not give."""
     found = {}
     for port in ports:
+        _check_exact(port, np.asarray(numbers[port.name]))
         scaled = np.ldexp(np.asarray(numbers[port.name], np.float64), port.fraction)
         whole = np.rint(scaled)
         if (whole != scaled).any() or whole.min() < port.low or whole.max() > port.high:
@@ -67,6 +68,13 @@ def from_claim(ports: Sequence[Port], numbers: Numbers) -> dict[str, Ints]:
             raise ProofRejected("output", f"{port.name}{list(place)}: expected {grid}, found {claimed}")
         found[port.tensor] = whole.astype(np.int64)
     return found
+
+
+def _check_exact(port: Port, claimed: npt.NDArray[Any]) -> None:
+    """Whole numbers beyond 53 bits would be taken for their neighbours."""
+    if claimed.dtype.kind in "iu" and ((claimed > EXACT) | (claimed < -EXACT)).any():
+        place = _place((claimed > EXACT) | (claimed < -EXACT))
+        raise ProofRejected("output", f"{port.name}{list(place)}: expected at most 53 bits, found {claimed[place]}")
 
 
 def to_numbers(ports: Sequence[Port], integers: Mapping[str, Ints]) -> dict[str, npt.NDArray[np.float64]]:
