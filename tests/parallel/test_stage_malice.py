@@ -12,6 +12,7 @@ from shoal.core.encoding import encode
 from shoal.core.errors import Overloaded, PeerFault
 from shoal.models.batch import Batch
 from shoal.parallel.frames import (
+    MAX_VALUES,
     CopyFrame,
     Open,
     Rows,
@@ -27,6 +28,7 @@ from shoal.parallel.frames import (
     write_open,
     write_step,
 )
+from shoal.parallel.host import _obey
 from shoal.parallel.stage import Stage
 
 INFO = StageInfo("tiny", b"d" * 32, 1, 5, 6, 8, 16, 256)
@@ -114,6 +116,23 @@ def test_a_copy_carries_what_is_known_and_nothing_more() -> None:
             stage.step(session, frame)
     with pytest.raises(PeerFault, match="below 4"):
         stage.copy(session, CopyFrame(((0, 4),)))
+
+
+def test_copies_are_bounded_and_cost_as_much_as_tokens() -> None:
+    stage = Stage(INFO, layers := Recorded())
+    session = stage.take(2)
+    with pytest.raises(PeerFault, match="at most 2 copies"):
+        stage.copy(session, CopyFrame(((0, 1),) * 3))
+    assert layers.copies == []
+    message = memoryview(b"".join(bytes(part) for part in write_copy([(0, 1), (1, 0)])))
+    answer, num_tokens = _obey(stage, session, message)
+    assert (answer, num_tokens) == ([], 2 * (INFO.last - INFO.first) / INFO.num_layers)
+
+
+def test_control_of_a_million_values_is_refused_before_one_is_made() -> None:
+    control = encode(["step", [[0, 1, [1] * MAX_VALUES]]])
+    with pytest.raises(PeerFault, match="values"):
+        read_frame(len(control).to_bytes(4, "little") + control, 8)
 
 
 def test_a_cache_that_is_taken_is_refused_and_comes_back() -> None:

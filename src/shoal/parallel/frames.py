@@ -28,6 +28,8 @@ MAX_ROWS = 2048
 MAX_SEQS = 256
 MAX_BLOCKS = 1 << 16
 MAX_CONTROL = 1 << 20
+MAX_VALUES = 1 << 18
+"""In the control of one message: 256 sequences of 1000 blocks each."""
 MAX_OFFERS = 64
 MAX_STATE = 1e8
 """Hidden states of real networks stay below 1e5. Larger ones, squared and summed in float32, would not stay finite."""
@@ -112,7 +114,7 @@ def read_frame(data: Bytes, hidden_size: int) -> StepFrame | CopyFrame:
     size = int.from_bytes(view[:PREFIX], "little")
     if size > view.nbytes - PREFIX:
         raise PeerFault(f"expected {size} bytes of control, found {view.nbytes}")
-    kind, items = parse.row(parse.message(view[PREFIX : PREFIX + size], MAX_CONTROL), 2)
+    kind, items = parse.row(parse.message(view[PREFIX : PREFIX + size], MAX_CONTROL, MAX_VALUES), 2)
     rest = view[PREFIX + size :]
     if kind == "copy" and not rest.nbytes:
         pairs = (parse.row(pair, 2) for pair in parse.many(items, MAX_BLOCKS))

@@ -135,7 +135,7 @@ class StageHost:
                 answer, num_tokens = await loop.run_in_executor(self._thread, _obey, stage, session, message)
                 if answer:
                     await self._send(call, answer)
-                    await self.clock.sleep(min(self.charge(peer, num_tokens), MAX_WAIT_S))
+                await self.clock.sleep(min(self.charge(peer, num_tokens), MAX_WAIT_S))
             await call.end()
         finally:
             self._thread.submit(_give_back, stage, taking)
@@ -159,8 +159,8 @@ def _obey(stage: Stage, session: Session, message: memoryview) -> tuple[list[Byt
     """In the stage's thread: what to answer, or nothing, and what it cost in tokens of a whole model."""
     info = stage.info
     frame = read_frame(message, info.hidden_size)
+    share = (info.last - info.first) / max(info.num_layers, 1)
     if isinstance(frame, CopyFrame):
         stage.copy(session, frame)
-        return [], 0.0
-    share = (info.last - info.first) / max(info.num_layers, 1)
+        return [], share * len(frame.pairs)  # as much as a token each: nobody copies for ever for nothing
     return write_stream(stage.step(session, frame)), share * len(frame.stream)

@@ -82,7 +82,9 @@ class Stage:
         return self._runner.run(_batch(session, frame, self.info.block_size)).copy()
 
     def copy(self, session: Session, frame: CopyFrame) -> None:
-        """Copy whole blocks of the session's own."""
+        """Copy whole blocks of the session's own. PeerFault for others, or more of them than it has."""
+        if len(frame.pairs) > session.num_blocks:
+            raise PeerFault(f"expected at most {session.num_blocks} copies at once, found {len(frame.pairs)}")
         if any(max(pair) >= session.num_blocks for pair in frame.pairs):
             raise PeerFault(f"expected blocks below {session.num_blocks}")
         for source, target in frame.pairs:
