@@ -137,4 +137,4 @@ def test_a_judge_by_likelihood_reads_only_final_answers() -> None:
     assert asyncio.run(judge.compare(case, Pair(0, 1), 0)) > 0.9
     assert asyncio.run(judge.compare(case, Pair(1, 0), 0)) < 0.1
     assert asyncio.run(judge.compare(case, Pair(2, 0), 0)) < 0.1
-    assert asked[0] == ("4", "5")
+    assert asked == [("4", "5", " ")]

@@ -21,6 +21,8 @@ Score = Callable[[tuple[Message, ...], tuple[str, ...]], Awaitable[tuple[float, 
 TRIES = 2
 JUDGE_TEMPERATURE = 0.3
 JUDGE_TOKENS = 120
+MOST_READ = 200
+"""Characters of a final answer that a judge by likelihood scores."""
 AT_ONCE = 4
 """Questions one judge is asked at the same time: they share prefixes, and batches are cheaper than turns."""
 
@@ -71,15 +73,32 @@ def likelihood_judge(score: Score) -> Judge:
     last line counts.
     """
 
+    known: dict[tuple[str, tuple[str, ...]], dict[str, float]] = {}
+    turn = asyncio.Lock()
+
+    async def likelihoods(case: Case) -> dict[str, float]:
+        """Of every different final answer of a case: one prompt and a few words each, once."""
+        async with turn:
+            if (case.problem, case.answers) not in known:
+                texts = tuple(dict.fromkeys(short(text) for text in case.answers))
+                found = await score((Message("user", case.problem),), texts)
+                known[case.problem, case.answers] = dict(zip(texts, found, strict=True))
+            return known[case.problem, case.answers]
+
     async def good(case: Case, answer: int, judge: int) -> bool | None:
         return None
 
     async def compare(case: Case, pair: Pair, judge: int) -> float:
-        texts = tuple(final_answer(case.answers[number]) or " " for number in (pair.first, pair.second))
-        a, b = await score((Message("user", case.problem),), texts)
+        found = await likelihoods(case)
+        a, b = (found[short(case.answers[number])] for number in (pair.first, pair.second))
         return 1.0 / (1.0 + math.exp(max(-700.0, min(700.0, b - a))))
 
     return Judge(good, compare)
+
+
+def short(answer: str) -> str:
+    """What a judge by likelihood reads of an answer: its final answer, the beginning of it where that is long."""
+    return final_answer(answer)[:MOST_READ] or " "
 
 
 def writing_judge(generate: Generate, request: Request) -> Judge:
