@@ -12,6 +12,8 @@ identities: identities, fixed, identity_prover, running, culprit, identity_verif
 expressions, opening. The commitment: layout, parameters, ligero, columns, ntt, weights. Arithmetic: scalars, field,
 twin, multilinear, rounds, products, contract, native and csrc.
 
+`plain` is a second verifier in Python integers; tests hold the two, and a prover that lies, against each other.
+
 Compiled models on disk and the functions behind `shoal prove`: artifacts (start there), `__main__` (a verifier alone).
 
 A verifier needs numpy, blake3 and cbor2, and no compiler.
