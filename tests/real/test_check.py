@@ -63,8 +63,12 @@ def test_a_peers_answer_is_audited_and_checked(default_gguf: Path, home: Path, t
     assert passed.returncode == 0, passed.stdout + passed.stderr
     [verdict] = json.loads(passed.stdout)
     assert verdict["findings"]["drift"]["measured"] == 0.0
+    answer["choices"][0]["message"]["content"] += "!"
+    file.write_text(json.dumps(answer))
+    altered = check(twin_home, str(file), "--model", str(twin))
+    assert (altered.returncode, "not the one that was signed" in altered.stdout) == (1, True)
     missing = check(twin_home, str(file), "--tier", "proof", "--model", str(twin))
-    assert missing.returncode == 1
+    assert missing.returncode == 2
     assert "cannot check a chat answer by proof; it can by: fingerprint" in missing.stderr
 
 

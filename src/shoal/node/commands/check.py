@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from shoal.core.errors import BadConfig, InvalidRequest, Unsupported
+from shoal.core.errors import BadConfig, InvalidRequest
 from shoal.node.config_sources import Loaded
 from shoal.node.flags import ENGINE, configured
 from shoal.node.terminal import write, write_json
 
 if TYPE_CHECKING:
-    from shoal.core.receipt import Signed
     from shoal.node.config import NodeConfig
+    from shoal.trust.file import Shown
     from shoal.trust.verdict import Tier, Verdict
 
 FAILED, UNSURE = 1, 3
@@ -48,9 +48,9 @@ def check(
         asyncio.run(draw(loaded.config, answers))
         return
     assert file is not None, "one of the two is given"
-    signed, chosen = _read(file), _tier(tier)
+    shown, chosen = _read(file), _tier(tier)
     ensure_model(loaded.config)
-    verdicts = asyncio.run(_verdicts(loaded.config, signed, chosen))
+    verdicts = asyncio.run(_verdicts(loaded.config, shown, chosen))
     _show(verdicts, as_json)
     outcomes = {verdict.outcome for verdict in verdicts}
     code = FAILED if "fail" in outcomes else UNSURE if "unsure" in outcomes else 0
@@ -58,11 +58,11 @@ def check(
         raise typer.Exit(code)
 
 
-def _read(file: Path) -> list[Signed]:
-    from shoal.trust.file import read_file
+def _read(file: Path) -> list[Shown]:
+    from shoal.trust.file import read_answers
 
     try:
-        return read_file(file)
+        return read_answers(file)
     except InvalidRequest as error:
         raise BadConfig("receipt", str(error)) from error
 
@@ -74,12 +74,12 @@ def _tier(text: str) -> Tier:
     if tier is None:
         raise BadConfig("tier", f"expected one of {', '.join(TIERS)}, found {text!r}")
     if tier != "fingerprint":  # said before a model is loaded; `check` would say it too
-        raise Unsupported(f"one machine alone cannot check a chat answer by {tier}; it can by: fingerprint")
+        raise BadConfig("tier", f"one machine alone cannot check a chat answer by {tier}; it can by: fingerprint")
     return tier
 
 
-async def _verdicts(config: NodeConfig, signed: list[Signed], tier: Tier) -> list[Verdict]:
-    """Of every part of every answer. What this machine cannot tell is unsure; a tier it lacks is Unsupported."""
+async def _verdicts(config: NodeConfig, answers: list[Shown], tier: Tier) -> list[Verdict]:
+    """Of every part of every answer. What this machine cannot tell is unsure; text that was not signed fails."""
     from shoal.core.clock import SystemClock
     from shoal.node.checking import find_limits, rerunners
     from shoal.node.compose import compose
@@ -92,9 +92,12 @@ async def _verdicts(config: NodeConfig, signed: list[Signed], tier: Tier) -> lis
         checkers: dict[Tier, Checker] = {
             "fingerprint": FingerprintCheck(rerunners(node, clock), find_limits(config.home))
         }
-        for one in signed:
+        for one in answers:
+            if one.problems and one.signed.opening is not None:
+                found.append(Verdict(tier, "fail", "; ".join(one.problems)))
+                continue
             try:
-                found += [await check(subject, tier, checkers, clock) for subject in subjects(one)]
+                found += [await check(subject, tier, checkers, clock) for subject in subjects(one.signed)]
             except InvalidRequest as error:
                 found.append(Verdict(tier, "unsure", str(error)))
     return found
