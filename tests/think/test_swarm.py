@@ -216,3 +216,29 @@ def test_a_writing_judge_reads_the_last_line_and_asks_again_once() -> None:
 
     assert asyncio.run(vote()) == 0.0
     assert said == []
+
+
+def test_a_third_of_the_members_dying_in_the_middle_loses_nothing() -> None:
+    left = {"x": 2, "y": 5}
+
+    def mortal(name: str) -> Judge:
+        inner = judge("4")
+
+        async def compare(case, pair, number) -> float:  # type: ignore[no-untyped-def]
+            left[name] -= 1
+            if left[name] < 0:
+                raise LocalError("died")
+            return await inner.compare(case, pair, number)
+
+        return Judge(inner.good, compare)
+
+    right = judge("4")
+    living = [member(f"m{i}", "4" if i == 3 else str(50 + i), right) for i in range(6)]
+    dying = [member("x", "70", mortal("x")), member("y", "71", mortal("y")), member("z", LocalError("died"), right)]
+    text, ranking, usage = outcome(asyncio.run(run([*living, *dying])))
+    assert text == "4"
+    assert ranking.missing == ("z: died",)
+    assert (len(ranking.candidates), usage.completion_tokens) == (8, 16)
+    votes = {judge_: sum(verdict.judge == judge_ for verdict in ranking.verdicts) for judge_ in range(9)}
+    assert (votes[6], votes[7]) == (2, 5)
+    assert all(votes[number] == 2 * 7 + 2 * 4 for number in (0, 1, 2, 3, 4, 5, 8))
