@@ -13,13 +13,16 @@ from receipt_makers import KEY, PEER_KEY, PROMPT, REQUEST, TOKENS, answer, engin
 
 from shoal.core.chunk import Chunk
 from shoal.core.clock import VirtualClock
-from shoal.core.errors import InvalidRequest, LocalError, RemoteError
+from shoal.core.errors import InvalidRequest, LocalError, Overloaded, RemoteError
 from shoal.core.receipt import Opening, OutputOpening, Part, Receipt, Signed
+from shoal.core.receipt_view import Verification
 from shoal.core.request import Request, Resume, Tool
 from shoal.core.seams import Generate
+from shoal.node.receipts import MAX_VERIFYING, Signing
 from shoal.trust.accept import accepting
 from shoal.trust.check import subjects
 from shoal.trust.check_audit import MAX_QUEUED_TOKENS, Audits
+from shoal.trust.file import to_json
 from shoal.trust.inspect import inspect
 from shoal.trust.policy import Draw, Policy
 from shoal.trust.receipt import MAX_OPENING_VALUES, MAX_RECEIPT_BYTES, read_opening, receipt_digest, sign
@@ -235,3 +238,18 @@ def test_openings_belong_to_the_receipt_they_were_made_with(tmp_path: Path) -> N
     assert not inspect(Signed(first.receipt, second.opening)).is_valid
     assert not inspect(Signed(second.receipt, first.opening)).is_valid
     assert asyncio.run(asyncio.to_thread(made.shelf.find, "chatcmpl-2")) == second.receipt
+
+
+def test_many_who_bring_receipts_at_once_are_served_one_by_one_and_few_may_wait(tmp_path: Path) -> None:
+    made = sealer(tmp_path)
+    pair = (to_json(signed_by(made))["receipt"], None)
+
+    async def crowd() -> list[object]:
+        signing = Signing(made)
+        found = await asyncio.gather(*(signing.verify([pair]) for _ in range(12)), return_exceptions=True)
+        assert signing.verifying == 0
+        return [*found, await signing.verify([pair])]
+
+    found = asyncio.run(crowd())
+    assert sum(isinstance(item, Overloaded) for item in found) == 12 - MAX_VERIFYING
+    assert sum(isinstance(item, Verification) and item.valid for item in found) == MAX_VERIFYING + 1

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from shoal.core.chunk import Chunk
 from shoal.core.clock import Clock
-from shoal.core.errors import InvalidRequest, RemoteError
+from shoal.core.errors import InvalidRequest, Overloaded, RemoteError
 from shoal.core.receipt import ModelIdentity, Signed
 from shoal.core.receipt_view import Receipts, ReceiptStats, ReceiptView, Verification
 from shoal.core.request import Request
@@ -29,6 +29,8 @@ from shoal.trust.seal import Sealer
 from shoal.trust.shelf import Shelf
 
 FOLDER = "receipts"
+MAX_VERIFYING = 8
+"""Of somebody's receipts: looked at, or waiting for it."""
 Identity = Callable[[Request], ModelIdentity]
 Verdicts = Callable[[str], Sequence[str]]
 """(request id) -> what checks of that answer found, in words, latest last."""
@@ -47,6 +49,8 @@ class Signing:
     refused: int = 0
     verdicts: Verdicts = field(default=lambda request_id: ())
     audits: Callable[[], Mapping[str, int]] = dict
+    verifying: int = 0
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def service(self, service: Service) -> Service:
         """`service` with signed answers."""
@@ -80,7 +84,15 @@ class Signing:
         return replace(view(signed), verdicts=tuple(self.verdicts(receipt.request_id)))
 
     async def verify(self, pairs: Sequence[tuple[str, str | None]]) -> Verification:
-        return await asyncio.to_thread(verified, pairs)
+        """One after the other: a large opening takes seconds and a hundred megabytes. Overloaded beyond a few."""
+        if self.verifying >= MAX_VERIFYING:
+            raise Overloaded("receipts of others are looked at now", 2.0)
+        self.verifying += 1
+        try:
+            async with self.turn:
+                return await asyncio.to_thread(verified, pairs)
+        finally:
+            self.verifying -= 1
 
 
 @contextmanager

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from shoal.core.decoding import compact, parse
-from shoal.core.encoding import decode, encode
-from shoal.core.errors import PeerFault, RemoteError, ShoalError
+from shoal.core.encoding import encode
+from shoal.core.errors import PeerFault, ShoalError
 from shoal.core.receipt import ModelIdentity
 from shoal.crypto.keys import PrivateKey
 from shoal.mesh.calls import Caller, CallOptions
+from shoal.mesh.parse import message
 from shoal.mesh.peer_id import PeerId
 from shoal.trust.check import Subject
 from shoal.trust.check_rerun import question
@@ -35,6 +36,8 @@ from shoal.trust.receipt import receipt_digest
 from shoal.trust.verdict import Cost, Verdict
 
 MAX_REPLY_BYTES = 2**20
+MAX_REPLY_VALUES = 2**14
+"""64 positions of 64 ranks are 8,500."""
 LEAST_DRAWN = 3
 
 T = TypeVar("T")
@@ -130,9 +133,7 @@ class DistributionCheck:
         options = CallOptions(timeout_s=self.asking.timeout_s)
         try:
             reply = await self.caller.call(PeerId(peer), method, body, options)
-            if len(reply) > MAX_REPLY_BYTES:
-                raise RemoteError(f"expected at most {MAX_REPLY_BYTES} bytes, found {len(reply)}")
-            return parse(kind, decode(bytes(reply)))
+            return parse(kind, message(reply, MAX_REPLY_BYTES, MAX_REPLY_VALUES))
         except ShoalError:
             return None
 

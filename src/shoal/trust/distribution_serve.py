@@ -20,10 +20,11 @@ from dataclasses import dataclass, field
 
 from shoal.core.clock import Clock
 from shoal.core.decoding import compact, parse
-from shoal.core.encoding import decode, encode
+from shoal.core.encoding import encode
 from shoal.core.errors import InvalidRequest, Overloaded
 from shoal.crypto.keys import PrivateKey
 from shoal.mesh.calls import Answering, Incoming
+from shoal.mesh.parse import message
 from shoal.mesh.peer_id import PeerId
 from shoal.trust.check_rerun import FindRerunner, Rerunner
 from shoal.trust.distribution import Claims
@@ -34,7 +35,12 @@ from shoal.trust.distribution_reveal import SALT_BYTES, Commitment, RevealAsked,
 COMMIT = "audit.commit"
 REVEAL = "audit.reveal"
 MAX_TASK_BYTES = 2 * 2**20
+MAX_TASK_VALUES = 2**18
+"""A prompt and an answer of 250,000 tokens. A byte can be a map, which is 200 as an object."""
+MAX_REVEAL_VALUES = 2**12
 MAX_WAITING = 4
+BYTES_PER_TOKEN = 1024
+"""Of a task that is only read: reading is charged too."""
 MAX_KEPT = 64
 MAX_KEPT_OF_PEER = 8
 KEPT_S = 120.0
@@ -75,8 +81,8 @@ class Verifier:
         """InvalidRequest for a task that is none of ours, Unauthorized or Overloaded where the owner says so."""
         if len(body) > MAX_TASK_BYTES:
             raise InvalidRequest(f"expected a task of at most {MAX_TASK_BYTES} bytes, found {len(body)}")
-        with self.admit(incoming.peer, 0):
-            task = parse(Task, decode(bytes(body)))
+        with self.admit(incoming.peer, len(body) // BYTES_PER_TOKEN):
+            task = parse(Task, message(body, MAX_TASK_BYTES, MAX_TASK_VALUES))
             rerunner = await self._model(task)
             chosen = drawn(task, incoming.peer.key)
             if self.key.public not in (*chosen.verifiers, task.answerer):
@@ -96,7 +102,7 @@ class Verifier:
         """InvalidRequest for a task that is not waiting, or a list its claims are not shown for."""
         if len(body) > MAX_TASK_BYTES:
             raise InvalidRequest(f"expected at most {MAX_TASK_BYTES} bytes, found {len(body)}")
-        asked = parse(RevealAsked, decode(bytes(body)))
+        asked = parse(RevealAsked, message(body, MAX_TASK_BYTES, MAX_REVEAL_VALUES))
         self._forget()
         kept = self._kept.get((incoming.peer, asked.task))
         if kept is None:

@@ -197,3 +197,27 @@ def test_random_bytes_and_truncations_never_raise() -> None:
             noise = Evidence(chance.randbytes(len(whole.quote)), whole.collateral)
             spoiled = Evidence(whole.quote, chance.randbytes(200))
             assert {verify(item, policy, now).result for item in (cut, noise, spoiled)} <= {"fail", "unsure"}
+
+
+DEEP = b"[" * 100_000
+NVIDIA_QUOTE = b'[["JWT", "a.b.c"], {}]'
+TWISTED: list[tuple[bytes, bytes]] = [
+    (NVIDIA_QUOTE, DEEP),
+    (NVIDIA_QUOTE, b'{"keys":' + DEEP),
+    (b'[["JWT", "a.b.c"],' + DEEP, b'{"keys": []}'),
+    (json.dumps([["JWT", "a.\ud800.c"], {}]).encode(), (DATA / "nvidia_jwks.json").read_bytes()),
+    (json.dumps([["JWT", "a.b.c"], {"GPU-0": "\ud800"}]).encode(), (DATA / "nvidia_jwks.json").read_bytes()),
+]
+
+
+@pytest.mark.parametrize(("quote", "collateral"), TWISTED, ids=range(len(TWISTED)))
+def test_what_breaks_a_parser_is_a_verdict_too(quote: bytes, collateral: bytes) -> None:
+    policy = AttestationPolicy(nvidia_keys=(NVIDIA_PIN,))
+    assert verify(Evidence(quote, collateral), policy, IN_WINDOW).result in ("fail", "unsure")
+
+
+def test_collateral_whose_parts_are_nested_without_end() -> None:
+    evidence = recorded("tdx")
+    parts = json.loads(evidence.collateral or b"") | {"tcb_info": DEEP.decode()}
+    twisted = replace(evidence, collateral=json.dumps(parts).encode())
+    assert verify(twisted, TDX, IN_WINDOW).result == "fail"

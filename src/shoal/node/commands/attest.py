@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shoal.core.errors import BadConfig
+from shoal.core.errors import BadConfig, LocalError
 from shoal.node.config_sources import Loaded
 from shoal.node.flags import configured
-from shoal.node.terminal import write, write_json
+from shoal.node.terminal import say, write, write_json
 
 if TYPE_CHECKING:
     from shoal.trust.attest.claims import AttestationVerdict
@@ -86,7 +86,10 @@ def _verdict(
     evidence = Evidence(quote, cache.get(key) if collateral is None else _read(collateral))
     verdict = verify(evidence, policy, now)
     if collateral is not None and verdict.claims is not None:
-        cache.put(key, evidence.collateral or b"")
+        try:
+            cache.put(key, evidence.collateral or b"")
+        except LocalError as error:  # the verdict does not hang on it
+            say(str(error))
     return verdict
 
 
@@ -159,7 +162,9 @@ def _seconds(text: str | None) -> int:
         at = datetime.fromisoformat(text)
     except ValueError as error:
         raise BadConfig("--at", f"expected a time such as 2026-11-23T12:00:00Z, found {text!r:.80}") from error
-    return int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp())
+    if (seconds := int((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp())) < 0:
+        raise BadConfig("--at", f"expected a time from 1970 on, found {text!r:.80}")
+    return seconds
 
 
 def _as_text(verdict: AttestationVerdict) -> None:

@@ -75,7 +75,7 @@ def _explain(qvl: Any, quote: bytes, collateral: dcap_qvl.QuoteCollateralV3, now
         issued = max(_seconds(part["issueDate"]) for part in parts)
         ends = min(_seconds(part["nextUpdate"]) for part in parts)
         _verified(qvl, quote, collateral, issued, root)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise Rejected(f"the quote does not verify: {error}") from error
     raise Undecided(f"the collateral is of {_day(issued)} to {_day(ends)}, not of {_day(now)}: fetch a fresh one")
 

@@ -60,7 +60,7 @@ def _keys(collateral: bytes | None, pins: tuple[str, ...]) -> dict[str, ec.Ellip
     try:
         listed = json.loads(collateral)["keys"][:MAX_KEYS]
         pinned = {str(key["kid"]): _public(key) for key in listed if thumbprint(key) in pins}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise Undecided(f"the key set is not a JSON web key set: {error!r}") from error
     if not pinned:
         raise Undecided("no key of the key set is pinned by the policy")
@@ -81,12 +81,12 @@ def _tokens(quote: bytes) -> tuple[str, dict[str, str]]:
         if not text.startswith("["):
             return text, {}
         (kind, overall), gpus = json.loads(text)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RecursionError) as error:
         raise Rejected(f"not an answer of the attestation service: {error}") from error
     if kind != "JWT" or type(overall) is not str or type(gpus) is not dict or len(gpus) > MAX_GPUS:
         raise Rejected("not an answer of the attestation service")
-    if not all(type(token) is str for token in gpus.values()):
-        raise Rejected("not an answer of the attestation service: a GPU's token is no text")
+    if not overall.isascii() or not all(type(token) is str and token.isascii() for token in gpus.values()):
+        raise Rejected("not an answer of the attestation service: a token is no ASCII text")
     return overall, gpus
 
 
