@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shoal.proof.circuit import Circuit, Expr, Identity, Index, IntArray, Lookup, Read, Source, Table
+from shoal.proof.plain.verify import verify_plain
 from shoal.proof.prover import prove
 from shoal.proof.rejected import ProofRejected
 from shoal.proof.satisfy import satisfies, value_at
@@ -90,6 +91,7 @@ def test_random_circuits(case: Numbered, data: st.DataObject) -> None:
     assert satisfies(case.circuit, {**case.public, **case.witness}) is None
     proof = prove(case.circuit, {}, case.public, case.witness)
     assert verify(case.circuit, case.public, proof).bits_proven >= 100
+    verify_plain(case.circuit, case.public, proof)
     changed = dict(case.public)
     name = data.draw(st.sampled_from(sorted(changed)))
     changed[name] = changed[name].copy()
