@@ -95,13 +95,12 @@ def _weights(lowered: Lowered, mode: Mode) -> bytes:
 
 
 def _claim(folder: Path) -> None:
-    """Makes the folder, or empties an old artifact's; never writes among files of something else."""
+    """Makes the folder; never writes among files of something else."""
     if folder.exists() and not folder.is_dir():
         raise BadConfig("out", f"expected a folder, found the file {folder}")
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()) and not (folder / MANIFEST).exists():
         raise BadConfig("out", f"expected an empty folder or an older artifact, found other files in {folder}")
-    (folder / MANIFEST).unlink(missing_ok=True)
 
 
 def _bytes_of(source: Path) -> bytes:
@@ -209,6 +208,7 @@ def _write(
     about: dict[str, Any],
 ) -> Manifest:
     inputs, outputs = ports_of(lowered, *names)
+    (folder / MANIFEST).unlink(missing_ok=True)  # until the rest is written there is no artifact
     store.save(lowered.graph, folder)
     (folder / "circuit.txt").write_text(listing(lowered.circuit))
     graph = store.digest(store.without_weights(lowered.graph))

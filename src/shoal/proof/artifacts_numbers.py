@@ -61,8 +61,9 @@ def from_claim(ports: Sequence[Port], numbers: Numbers) -> dict[str, Ints]:
         _check_exact(port, np.asarray(numbers[port.name]))
         scaled = np.ldexp(np.asarray(numbers[port.name], np.float64), port.fraction)
         whole = np.rint(scaled)
-        if (whole != scaled).any() or whole.min() < port.low or whole.max() > port.high:
-            place = _place((whole != scaled) | (whole < port.low) | (whole > port.high))
+        wrong = (whole != scaled) | (whole < port.low) | (whole > port.high) | (np.abs(whole) >= EXACT)
+        if wrong.any():
+            place = _place(wrong)
             claimed = np.asarray(numbers[port.name])[place]
             grid = f"a multiple of 2^{-port.fraction} from {port.low} to {port.high} of them"
             raise ProofRejected("output", f"{port.name}{list(place)}: expected {grid}, found {claimed}")
