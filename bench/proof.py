@@ -27,6 +27,7 @@ its figure is then a lower bound (rows say `at_least`).
 from __future__ import annotations
 
 import argparse
+import ctypes
 import json
 import os
 import sys
@@ -140,6 +141,10 @@ class JstProve:
     """Its CLI for what stays, its binary for what is timed."""
 
     def __init__(self) -> None:
+        try:
+            ctypes.CDLL("libmpi.so.40")
+        except OSError:
+            raise SystemExit("JSTprove's binary needs libmpi.so.40: apt-get install libopenmpi3") from None
         python = environment("jstprove", JSTPROVE, ("jstprove==2.1.0",))
         self.cli = python.parent / "jst"
         self.exec = next(python.parent.parent.glob("lib/*/site-packages/python/core/binaries/expander-exec"))
