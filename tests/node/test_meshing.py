@@ -22,7 +22,7 @@ from shoal.mesh.ticket import Ticket
 from shoal.node.cli import main
 from shoal.node.mesh_home import MeshHome, read_tickets
 from shoal.node.mesh_parts import Place, mesh_parts
-from shoal.node.meshing import UNSTEADY_QUEUE, Mesh, _changing, _seen
+from shoal.node.meshing import UNSTEADY_QUEUE, Mesh, _changing, _running, _seen
 
 
 def member(status: Status, queue: int = 0) -> Member:
@@ -152,3 +152,22 @@ def test_a_peer_nobody_heard_of_is_not_dialled(tmp_path: Path) -> None:
     view = asyncio.run(Mesh(None, SystemClock(), found, None, None, (), None).ping(str(stranger)))  # type: ignore[arg-type]
     assert (view.peer.state, view.rtts_s) == ("unknown", ())
     assert "the directory has no address" in view.failure
+
+
+def test_a_loop_that_swallows_a_cancellation_does_not_keep_the_node_from_stopping() -> None:
+    """As `asyncio.wait_for` of Python 3.11 does where its result comes at the same moment."""
+    cancelled = []
+
+    async def stubborn() -> None:
+        while len(cancelled) < 2:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                cancelled.append(1)
+
+    async def stop() -> None:
+        async with _running([stubborn()]):
+            await asyncio.sleep(0)
+
+    asyncio.run(asyncio.wait_for(stop(), 10.0))
+    assert len(cancelled) == 2

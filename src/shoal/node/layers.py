@@ -59,16 +59,21 @@ def parse_split(text: str) -> Wish:
     return _parse("split", text, r"(.+):([0-9]+)\+([0-9]+)", "MODEL:A+B, such as smollm2-135m:8+1")
 
 
+def wished_models(config: NodeConfig) -> tuple[str, ...]:
+    """Models that are needed here besides `config.model`. BadConfig."""
+    wishes = [*map(parse_layers, config.share_layers), *map(parse_split, config.split)]
+    return tuple(dict.fromkeys(wish.model for wish in wishes))
+
+
 def check_layers(config: NodeConfig, is_in_mesh: bool) -> None:
-    """What can be wrong is said before anything is loaded. BadConfig."""
-    for text in config.share_layers:
-        parse_layers(text)
-    for text in config.split:
-        parse_split(text)
+    """What can be wrong is said before anything is loaded. BadConfig; InvalidRequest for a model that is not here."""
+    names = wished_models(config)
     if config.share_layers and not (config.share or config.serve_peers):
         raise BadConfig("share_layers", "computing for peers needs --share or --serve-peer")
     if config.split and not is_in_mesh:
         raise BadConfig("split", "the other layers are at peers: join a mesh with --ticket, or begin one with --share")
+    for name in names:
+        Store(config.home).resolve(name)
 
 
 @asynccontextmanager

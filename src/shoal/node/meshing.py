@@ -376,6 +376,7 @@ async def _running(loops: list[Coroutine[Any, Any, None]]) -> AsyncIterator[None
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        while running := [task for task in tasks if not task.done()]:
+            for task in running:
+                task.cancel()
+            await asyncio.wait(running, timeout=1.0)  # again: some library's `wait_for` may swallow the first one

@@ -113,7 +113,8 @@ async def ask(gateway: str, port: int, request: Callable[[str], bytes], tries: i
         transport, reply = await loop.create_datagram_endpoint(_Reply, remote_addr=(gateway, port))
         try:
             transport.sendto(request(transport.get_extra_info("sockname")[0]))
-            return await asyncio.wait_for(reply.data, FIRST_WAIT_S * 2**attempt)
+            async with asyncio.timeout(FIRST_WAIT_S * 2**attempt):  # wait_for loses a cancellation beside an answer
+                return await reply.data
         except TimeoutError:
             continue
         except OSError as error:

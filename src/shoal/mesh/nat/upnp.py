@@ -182,7 +182,8 @@ async def _location(gateway: str) -> str:
         for target in TARGETS:
             transport.sendto(search(target), (GROUP, PORT))
             transport.sendto(search(target), (gateway, PORT))
-        return await asyncio.wait_for(found.location, DISCOVER_S)
+        async with asyncio.timeout(DISCOVER_S):
+            return await found.location
     except TimeoutError:
         raise Unreachable(f"upnp: {gateway} did not answer a search") from None
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from dataclasses import replace
 
 from shoal.node.config import NO_MODEL, NodeConfig
 from shoal.node.config_sources import Loaded
@@ -26,6 +27,11 @@ def run(config: NodeConfig) -> None:
     listen(config.host, config.port).close()  # better now than after a long download
     if config.model != NO_MODEL:
         ensure_model(config)
+    if config.split or config.share_layers:
+        from shoal.node.layers import wished_models
+
+        for name in wished_models(config):
+            ensure_model(replace(config, model=name))
     log_to_stderr()
     if config.otel:
         trace_to_exporter()
