@@ -143,18 +143,18 @@ def main() -> None:
             "Adversaries among 20, with reputation",
             "share of adversaries",
             "winner is the best",
-            tuple(by_attack(trials // 3, True, False)),
+            tuple(by_attack(trials, True, False)),
         ),
         "swarm-attacks-unweighted": Chart(
             "The same, without reputation",
             "share of adversaries",
             "winner is the best",
-            tuple(by_attack(trials // 3, False, True)),
+            tuple(by_attack(trials, False, True)),
         ),
     }
     for chart in charts.values():
         show(f"{chart.title} ({chart.y} by {chart.x})", list(chart.lines))
-    own = by_attack(trials // 3, True, True)[3]
+    own = by_attack(trials, True, True)[3]
     print(f"\nself-promotion where votes on one's own answer count: {', '.join(f'{y:.2f}' for _, y in own.points)}")
     washed = {share: whitewashing(World(n=N * 2, p=AT, share=share), 4 * trials, 6) for share in SHARES[1:]}
     print("\nwhitewashing (winner is the best: with reputation, without; names used up by each adversary)")
