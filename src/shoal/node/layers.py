@@ -66,14 +66,12 @@ def wished_models(config: NodeConfig) -> tuple[str, ...]:
 
 
 def check_layers(config: NodeConfig, is_in_mesh: bool) -> None:
-    """What can be wrong is said before anything is loaded. BadConfig; InvalidRequest for a model that is not here."""
-    names = wished_models(config)
+    """What can be wrong is said before anything is loaded. BadConfig."""
+    wished_models(config)
     if config.share_layers and not (config.share or config.serve_peers):
         raise BadConfig("share_layers", "computing for peers needs --share or --serve-peer")
     if config.split and not is_in_mesh:
         raise BadConfig("split", "the other layers are at peers: join a mesh with --ticket, or begin one with --share")
-    for name in names:
-        Store(config.home).resolve(name)
 
 
 @asynccontextmanager

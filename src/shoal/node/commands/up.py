@@ -28,10 +28,12 @@ def run(config: NodeConfig) -> None:
     if config.model != NO_MODEL:
         ensure_model(config)
     if config.split or config.share_layers:
+        from shoal.models.store import Store
         from shoal.node.layers import wished_models
 
         for name in wished_models(config):
             ensure_model(replace(config, model=name))
+            Store(config.home).resolve(name)  # said now, and not when the mesh has been joined
     log_to_stderr()
     if config.otel:
         trace_to_exporter()
