@@ -1,7 +1,7 @@
 """`swarm:NAME[,NAME...]` as a model: who takes part, each with its own temperature, as often as it says.
 
     swarm:smollm2-135m@0.2,smollm2-135m@1.0,tutor*3
-    vote:smollm2-135m*5                  (and weighted, likely, judge, robin, moa)
+    vote:smollm2-135m*5                  (and believed, weighted, likely, judge, robin, moa)
     cascade:smollm2-135m,larger;-0.4
 
 `@T` is the member's temperature (else the request's), `*N` makes it N members with seeds of their own. A name that
@@ -17,9 +17,10 @@ from dataclasses import dataclass
 from urllib.parse import unquote
 
 from shoal.core.errors import InvalidRequest
+from shoal.core.text import is_plain
 
 CASCADE = "cascade:"
-STRATEGIES = ("swarm", "vote", "weighted", "likely", "judge", "robin", "moa")
+STRATEGIES = ("swarm", "believed", "vote", "weighted", "likely", "judge", "robin", "moa")
 """What may stand before the colon; `strategies` says what each does."""
 MOST_MEMBERS = 32
 _MEMBER = re.compile(r"(?P<name>[^@*]+)(?:@(?P<temperature>[0-9]*\.?[0-9]+))?(?:\*(?P<count>[0-9]{1,3}))?")
@@ -61,6 +62,8 @@ def confidence(model: str, default: float) -> float:
 
 def members(model: str) -> tuple[Named, ...]:
     """The members that `model` names, in order. InvalidRequest saying which part is not one."""
+    if not is_plain(model):  # receipts and logs name it as it is
+        raise InvalidRequest("model: expected a name without control characters", "model")
     found: list[Named] = []
     for part in model.partition(":")[2].partition(";")[0].split(","):
         match = _MEMBER.fullmatch(part.strip())

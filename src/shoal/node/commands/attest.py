@@ -149,7 +149,7 @@ def _hex(name: str, text: str, length: int | None = None) -> bytes:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    parts = tuple(int(part) if part.strip().isdigit() else -1 for part in text.split(","))
+    parts = tuple(int(part) if part.strip().isdecimal() else -1 for part in text.split(","))
     if len(parts) != 4 or min(parts) < 0:
         raise BadConfig("--min-tcb", f"expected four numbers such as 3,0,20,209, found {text!r:.80}")
     return parts

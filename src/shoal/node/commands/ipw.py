@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shoal.core.errors import InvalidRequest, LocalError
+from shoal.core.errors import BadConfig, InvalidRequest, LocalError
 from shoal.core.request import Message, Request, Sampling
 from shoal.node.answering import Answerer, Place, answering, prepare
 from shoal.node.config import OPTIONS, NodeConfig
@@ -52,7 +52,10 @@ def ipw(
     """
     from shoal.node.tasks import tasks
 
-    questions = tasks([name.strip() for name in families.split(",")], count, seed)
+    try:
+        questions = tasks([name.strip() for name in families.split(",")], count, seed)
+    except InvalidRequest as error:
+        raise BadConfig("--tasks", str(error).removeprefix("--tasks: ")) from None
     configs = [(text or "as configured", _changed(loaded.config, text)) for text in settings or [""]]
     rows = [asyncio.run(_measured(name, config, questions, max_tokens)) for name, config in configs]
     if as_json:
@@ -65,17 +68,17 @@ def ipw(
 
 
 def _changed(config: NodeConfig, text: str) -> NodeConfig:
-    """`config` with the options that `text` names. InvalidRequest."""
+    """`config` with the options that `text` names. BadConfig."""
     parsers = {option.name: option.parse for option in OPTIONS if option.name in ENGINE}
     changes = {}
     for part in filter(None, text.split(",")):
         name, mark, value = part.partition("=")
         if not mark or name not in parsers:
-            raise InvalidRequest(f"--setting: expected OPTION=VALUE of {', '.join(ENGINE)}; found {part!r}")
+            raise BadConfig("--setting", f"expected OPTION=VALUE of {', '.join(ENGINE)}; found {part!r}")
         try:
             changes[name] = parsers[name](value)
         except ValueError as error:
-            raise InvalidRequest(f"--setting {name}: {error}") from None
+            raise BadConfig(f"--setting {name}", str(error)) from None
     return replace(config, **changes)
 
 

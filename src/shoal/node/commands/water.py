@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shoal.core.errors import InvalidRequest
+from shoal.core.errors import BadConfig, InvalidRequest
 from shoal.node.config_sources import Loaded
 from shoal.node.flags import configured
+
+if TYPE_CHECKING:
+    from shoal.meter.places import Place
 
 
 @configured("location", "cooling", "pue")
 def water(
     loaded: Loaded,
     country: Annotated[str | None, typer.Option(help="ISO 3166 code or English name, such as NG.")] = None,
-    kwh: Annotated[float, typer.Option(help="Electricity used by the computers.", min=0.0)] = 1.0,
+    kwh: Annotated[float, typer.Option(help="Electricity used by the computers.", min=0.0, max=1e15)] = 1.0,
     since: Annotated[str | None, typer.Option(help="Report this node's answers from this day on, YYYY-MM-DD.")] = None,
     until: Annotated[str | None, typer.Option(help="Last day of the report; today if not given.")] = None,
     all_countries: Annotated[bool, typer.Option("--all", help="A line for every country with data.")] = False,
@@ -25,22 +28,31 @@ def water(
 
     --pue and --cooling tower say how the place is built; without a tower, no water evaporates on site.
     """
-    from shoal.meter.places import codes, place
+    from shoal.meter.places import codes
     from shoal.node.metering import site
     from shoal.node.water_text import country_lines, report_lines, table_lines
 
     stated = site(loaded.config)
     if all_countries:
-        lines = table_lines([place(code) for code in codes()], stated, kwh)
+        lines = table_lines([_place(code) for code in codes()], stated, kwh)
     elif since is not None or until is not None:
         lines = report_lines(loaded.config.home, _day("--since", since or "0001-01-01"), _day("--until", until), stated)
     elif country is not None or stated.place is not None:
-        where = place(country) if country is not None else stated.place
+        where = _place(country) if country is not None else stated.place
         assert where is not None
         lines = country_lines(where, stated, kwh)
     else:
-        raise InvalidRequest("expected --country NG, --all, or --since 2026-01-01; found none of them")
+        raise BadConfig("water", "expected --country NG, --all, or --since 2026-01-01; found none of them")
     typer.echo("\n".join(lines))
+
+
+def _place(country: str) -> Place:
+    from shoal.meter.places import place
+
+    try:
+        return place(country)
+    except InvalidRequest as error:
+        raise BadConfig("--country", str(error).removeprefix("location: ")) from None
 
 
 def _day(flag: str, text: str | None) -> str:
@@ -49,4 +61,4 @@ def _day(flag: str, text: str | None) -> str:
     try:
         return date.fromisoformat(text).isoformat()
     except ValueError:
-        raise InvalidRequest(f"{flag}: expected a day as YYYY-MM-DD, found {text!r}") from None
+        raise BadConfig(flag, f"expected a day as YYYY-MM-DD, found {text!r}") from None
