@@ -1,8 +1,9 @@
 """Proofs of networks: Shoal against JSTprove 2.1.0 and ezkl 23.0.5, the same models and inputs, in one run.
 
 Claim: LeNet (28x28, trained, 281,640 products), Gemm 512 and 1024 and an MLP of 512x2 are proven at least ten times
-cheaper than by JSTprove, in its own precision (18 fractional bits) and in int8, LeNet is verified ten times cheaper
-with the start of the process counted, and its proof is no longer; ezkl is further behind.
+cheaper than by JSTprove, in its own precision (18 fractional bits) and in int8; LeNet is verified five times cheaper
+than by its bare binary though the start of Python is counted (ten times command against command), its proof is no
+longer, and its verifier needs no witness file; ezkl is further behind.
 
     python bench/proof.py [--quick] [--models NAME ...]
 
