@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from shoal.core.chunk import Chunk
-from shoal.core.errors import InvalidRequest, LocalError, Unavailable
+from shoal.core.errors import DeadlineExceeded, InvalidRequest, LocalError, Overloaded, Unavailable
 from shoal.core.ranking import Ranking
 from shoal.core.request import Request
 from shoal.core.usage import Measured, Usage
@@ -242,3 +242,27 @@ def test_a_third_of_the_members_dying_in_the_middle_loses_nothing() -> None:
     votes = {judge_: sum(verdict.judge == judge_ for verdict in ranking.verdicts) for judge_ in range(9)}
     assert (votes[6], votes[7]) == (2, 5)
     assert all(votes[number] == 2 * 7 + 2 * 4 for number in (0, 1, 2, 3, 4, 5, 8))
+
+
+def test_a_full_engine_and_a_deadline_are_what_they_are_for_swarms_too() -> None:
+    busy = [member(name, Overloaded("full", 3.0)) for name in "ab"]
+    with pytest.raises(Overloaded, match="full"):
+        asyncio.run(run(busy))
+    with pytest.raises(DeadlineExceeded):
+        asyncio.run(run([member("a", DeadlineExceeded("late"))]))
+    with pytest.raises(Unavailable):
+        asyncio.run(run([*busy, member("c", LocalError("broken"))]))
+
+
+def test_nobody_judges_beyond_the_deadline() -> None:
+    async def never(*asked: object) -> float:
+        await asyncio.Event().wait()
+        return 0.5
+
+    async def late() -> list[Chunk]:
+        asked = Request("r", "swarm:x", "2+2?", deadline=asyncio.get_running_loop().time())
+        slow = Judge(never, never)  # type: ignore[arg-type]
+        return await asyncio.wait_for(run([member("a", "4", slow), member("b", "5", slow)], request=asked), 5.0)
+
+    text, ranking, _ = outcome(asyncio.run(late()))
+    assert (text, ranking.verdicts) == ("4", ())

@@ -42,10 +42,11 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """Member number `member` has no answer; why, in words."""
+    """Member number `member` has no answer; why, in words, and the error where there was one."""
 
     member: int
     why: str
+    error: ShoalError | None = None
 
 
 async def gather(members: Sequence[Member], request: Request, wait_s: float | None) -> AsyncIterator[Answer | Missing]:
@@ -86,7 +87,7 @@ async def answer(member: Member, number: int, request: Request) -> Answer | Miss
                 logprobs += [item.logprob for item in last.logprobs]
                 reason = last.finish_reason or reason
     except ShoalError as error:
-        return Missing(number, str(error))
+        return Missing(number, str(error), error)
     if reason is None or last.usage is None:
         return Missing(number, "its stream ended without an end")
     return Answer(number, "".join(texts), tuple(tokens), reason, last.usage, tuple(logprobs))

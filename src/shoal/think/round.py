@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 
-from shoal.core.errors import InvalidRequest, Unavailable
+from shoal.core.errors import DeadlineExceeded, InvalidRequest, Overloaded, ShoalError, Unavailable
 from shoal.core.request import Request
 from shoal.think.answers import Answer, Member, Missing, gather, problem
 from shoal.think.judging import Case
@@ -63,11 +64,13 @@ def check(request: Request) -> None:
 
 
 async def collect(state: Round, rules: Rules) -> AsyncIterator[str]:
-    """Everybody's answer into `state`; what happens, in words. Unavailable below the quorum."""
+    """Everybody's answer into `state`; what happens, in words. Below the quorum Unavailable, or what all failed of."""
+    errors: list[ShoalError | None] = []
     names = [member.name for member in state.members]
     yield f"{len(names)} members answer"
     async for result in gather(state.members, state.request, rules.answer_s):
         if isinstance(result, Missing):
+            errors.append(result.error)
             state.missing.append(f"{names[result.member]}: {result.why}")
             yield f"{names[result.member]} has no answer: {result.why}"
         else:
@@ -76,10 +79,26 @@ async def collect(state: Round, rules: Rules) -> AsyncIterator[str]:
             yield f"{names[result.member]} answered, {len(state.answers)} of {len(names)}"
     state.answers.sort(key=lambda answer: answer.member)
     if len(state.answers) < max(1, rules.quorum):
+        if errors and (alike := _alike(errors)) is not None:
+            raise alike
         raise Unavailable(
             f"expected answers of {max(1, rules.quorum)} of {len(names)} members, found {len(state.answers)}: "
             f"{'; '.join(state.missing)}"
         )
+
+
+def _alike(errors: Sequence[ShoalError | None]) -> ShoalError | None:
+    """The first of errors of one class that whoever asked can act on: a full engine is Overloaded for swarms too."""
+    is_one = len({type(error) for error in errors}) == 1
+    return errors[0] if is_one and isinstance(errors[0], Overloaded | DeadlineExceeded | InvalidRequest) else None
+
+
+def time_left(request: Request, most_s: float | None) -> float | None:
+    """`most_s`, or what the request's deadline leaves of it."""
+    if request.deadline is None:
+        return most_s
+    left = max(0.0, request.deadline - asyncio.get_running_loop().time())
+    return left if most_s is None else min(most_s, left)
 
 
 def weights(state: Round, rules: Rules) -> dict[int, float]:

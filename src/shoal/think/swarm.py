@@ -25,7 +25,7 @@ from shoal.core.seams import Generate
 from shoal.think.answers import Member
 from shoal.think.bradley_terry import Fit, fit
 from shoal.think.judging import judged
-from shoal.think.round import Round, Rules, check, collect, weights
+from shoal.think.round import Round, Rules, check, collect, time_left, weights
 from shoal.think.votes import Ballot, Vote, good_enough, wins
 
 
@@ -61,7 +61,9 @@ async def _votes(state: Round, rules: Rules) -> AsyncIterator[str]:
     yield f"{len(judging)} judges compare {len(state.answers)} answers"
     tasks = {asyncio.ensure_future(_ballot(state, rules, number)): number for number in judging}
     try:
-        _, late = await asyncio.wait(tasks, timeout=rules.judge_s) if tasks else (set(), set())
+        _, late = (
+            await asyncio.wait(tasks, timeout=time_left(state.request, rules.judge_s)) if tasks else (set(), set())
+        )
         if late:
             yield f"{len(late)} judges are not waited for"
     finally:
