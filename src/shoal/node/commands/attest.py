@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shoal.core.errors import BadConfig, LocalError
+from shoal.core.errors import BadConfig, Unsupported, LocalError
 from shoal.node.config_sources import Loaded
 from shoal.node.flags import configured
 from shoal.node.terminal import say, write, write_json
@@ -65,7 +65,10 @@ def verify(
         nvidia_keys=tuple(nvidia_key or ()),
     )
     policy = policy if min_tcb is None else replace(policy, min_tcb=_numbers(min_tcb))
-    verdict = _verdict(loaded.config.home, file, collateral, policy, _seconds(at))
+    try:
+        verdict = _verdict(loaded.config.home, file, collateral, policy, _seconds(at))
+    except Unsupported as error:  # exit code 1 would accuse the machine of what is missing here
+        raise BadConfig("attest", str(error)) from None
     (_as_json if as_json else _as_text)(verdict)
     raise typer.Exit({"pass": 0, "fail": 1, "unsure": UNSURE}[verdict.result])
 
@@ -130,6 +133,8 @@ def _expected(report_data: str | None, model: str | None, node: str | None, nonc
 
 def _entry(text: str) -> dict[str, bytes]:
     pairs = [part.partition("=") for part in text.split(",")]
+    if not all(name.strip() and value for name, _, value in pairs):
+        raise BadConfig("--allow", f"expected NAME=HEX,... such as mrtd=91eb,rtmr1=0084; found {text!r:.80}")
     return {name.strip(): _measurement(name.strip(), value) for name, _, value in pairs}
 
 

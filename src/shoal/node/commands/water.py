@@ -32,11 +32,16 @@ def water(
     from shoal.node.metering import site
     from shoal.node.water_text import country_lines, report_lines, table_lines
 
-    stated = site(loaded.config)
+    stated, has_days = site(loaded.config), since is not None or until is not None
+    if [all_countries, has_days, country is not None].count(True) > 1:
+        raise BadConfig("water", "expected one of --country, --all, and --since with --until; found several")
     if all_countries:
         lines = table_lines([_place(code) for code in codes()], stated, kwh)
-    elif since is not None or until is not None:
-        lines = report_lines(loaded.config.home, _day("--since", since or "0001-01-01"), _day("--until", until), stated)
+    elif has_days:
+        first, last = _day("--since", since or "0001-01-01"), _day("--until", until)
+        if until is not None and first > last:
+            raise BadConfig("--since", f"expected a day up to --until {last}, found {first}")
+        lines = report_lines(loaded.config.home, first, last, stated)
     elif country is not None or stated.place is not None:
         where = _place(country) if country is not None else stated.place
         assert where is not None

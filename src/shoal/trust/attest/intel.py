@@ -47,7 +47,7 @@ def collateral_key(quote: bytes) -> str:
         parsed = _library().parse_quote(quote)
         return f"{parsed.quote_type()}-{parsed.fmspc()}-{parsed.ca()}"
     except ValueError as error:
-        raise Rejected(f"not an SGX or TDX quote: {error}") from error
+        raise Rejected(f"not an SGX or TDX quote: {' '.join(str(error).split())}") from error
 
 
 def _library() -> Any:
