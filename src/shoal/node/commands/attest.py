@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from shoal.core.errors import BadConfig, Unsupported, LocalError
+from shoal.core.errors import BadConfig, LocalError, Unsupported
 from shoal.node.config_sources import Loaded
 from shoal.node.flags import configured
 from shoal.node.terminal import say, write, write_json
