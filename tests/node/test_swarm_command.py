@@ -45,10 +45,15 @@ def test_a_round_with_progress_ballot_and_answer(tiny: Path, capsys: pytest.Capt
     assert "3 members answer" in said.err
     assert main(["swarm", "2+2?", *given, "--member", "tiny*3", "--strategy", "vote"]) == 0
     assert capsys.readouterr().out.startswith("answer of")
+    assert main(["swarm", "2+2?", *given, "--strategy", "believed", "--json"]) == 0
+    ranking = json.loads(capsys.readouterr().out)["ranking"]
+    said = {(one["judge"], one["first"], one["second"]): one["for_first"] for one in ranking["verdicts"]}
+    assert ranking["strategy"] == "believed"
+    assert all(abs(verdict + said[judge, b, a] - 1) < 1e-9 for (judge, a, b), verdict in said.items())
 
 
 def test_unknown_members_and_strategies_are_said(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["swarm", "2+2?", "--model", str(tiny), "--member", "nobody"]) != 0
     assert "nobody" in capsys.readouterr().err
     assert main(["swarm", "2+2?", "--model", str(tiny), "--strategy", "best"]) != 0
-    assert "expected one of swarm, vote" in capsys.readouterr().err
+    assert "expected one of swarm, believed" in capsys.readouterr().err

@@ -63,7 +63,16 @@ def five() -> list[Member]:
 
 
 @pytest.mark.parametrize(
-    ("name", "text"), [("vote", "5"), ("likely", "4"), ("judge", "4"), ("robin", "4"), ("swarm", "4"), ("moa", "mixed")]
+    ("name", "text"),
+    [
+        ("vote", "5"),
+        ("likely", "4"),
+        ("judge", "4"),
+        ("robin", "4"),
+        ("swarm", "4"),
+        ("believed", "4"),
+        ("moa", "mixed"),
+    ],
 )
 def test_each_strategy_gives_its_answer_and_says_who_is_missing(name: str, text: str) -> None:
     members = five()

@@ -15,7 +15,7 @@ from shoal.engine.language import Language
 from shoal.node.reputation import Judges
 from shoal.think.answers import Member
 from shoal.think.cascade import DEFAULT_CONFIDENCE, Memory, cascade
-from shoal.think.judging import Judge, Score, scoring_judge, writing_judge
+from shoal.think.judging import Judge, Score, likelihood_judge, scoring_judge, writing_judge
 from shoal.think.naming import Named, confidence, is_cascade, members, strategy_of
 from shoal.think.round import Rules
 from shoal.think.strategies import strategy
@@ -37,13 +37,14 @@ def with_swarms(
     service: Service, here: Here | None, rules: Rules | None = None, memory: Memory | None = None
 ) -> Service:
     """`service`, which also serves models named `swarm:...` made of those it has. `memory` is of whoever asks here."""
-    inner, judges = service.generate, Judges()
+    inner = service.generate
+    ground = _Ground(service, here, inner, Judges())
 
     async def generate(request: Request) -> AsyncIterator[Chunk]:
         if strategy_of(request.model) is not None:
-            answers = _swarm(service, _Ground(here, inner, judges), rules or Rules())(request)
+            answers = _swarm(ground, rules or Rules())(request)
         elif is_cascade(request.model):
-            answers = _cascade(service, here, inner, memory)(request)
+            answers = _cascade(ground, memory)(request)
         else:
             answers = inner(request)
         async with closing(answers) as chunks:
@@ -77,19 +78,22 @@ def _find(service: Service, name: str) -> ModelCard:
 class _Ground:
     """What the members of a swarm stand on."""
 
+    service: Service
     here: Here | None
     inner: Generate
     judges: Judges
+    by_likelihood: bool = False
 
 
-def _swarm(service: Service, ground: _Ground, rules: Rules) -> Generate:
+def _swarm(ground: _Ground, rules: Rules) -> Generate:
     async def generate(request: Request) -> AsyncIterator[Chunk]:
-        named = members(request.model)
-        plain = [_member(service, ground.here, ground.inner, member, number) for number, member in enumerate(named)]
+        named, kind = members(request.model), strategy_of(request.model) or "swarm"
+        own = replace(ground, by_likelihood=kind == "believed")
+        plain = [_member(own, member, number) for number, member in enumerate(named)]
         models = {member.name: one.model for member, one in zip(plain, named, strict=True)}
         asked = [_watched(ground.judges, member, models[member.name]) for member in plain]
         weighed = replace(rules, weight=lambda name: rules.weight(name) * ground.judges.weight(models[name]))
-        chosen = strategy(strategy_of(request.model) or "swarm", asked, weighed)
+        chosen = strategy(kind, asked, weighed)
         async with closing(chosen(replace(request, receipt=False))) as chunks:
             async for chunk in chunks:
                 yield chunk
@@ -105,11 +109,11 @@ def _watched(judges: Judges, member: Member, model: str) -> Member:
     return replace(member, judge=lambda own: judges.watched(model, judge(own)))
 
 
-def _cascade(service: Service, here: Here | None, inner: Generate, memory: Memory | None) -> Generate:
+def _cascade(ground: _Ground, memory: Memory | None) -> Generate:
     async def generate(request: Request) -> AsyncIterator[Chunk]:
         named = members(request.model)
-        asked = [_member(service, here, inner, member, number) for number, member in enumerate(named)]
-        is_steady = all(_is_steady(service, member, request) for member in named)
+        asked = [_member(ground, member, number) for number, member in enumerate(named)]
+        is_steady = all(_is_steady(ground.service, member, request) for member in named)
         whole = cascade(asked, confidence(request.model, DEFAULT_CONFIDENCE), memory if is_steady else None)
         async with closing(whole(replace(request, receipt=False))) as chunks:
             async for chunk in chunks:
@@ -123,8 +127,8 @@ def _is_steady(service: Service, named: Named, request: Request) -> bool:
     return _find(service, named.model).parent is None and not (named.temperature and request.sampling.seed is None)
 
 
-def _member(service: Service, here: Here | None, inner: Generate, named: Named, number: int) -> Member:
-    card = _find(service, named.model)
+def _member(ground: _Ground, named: Named, number: int) -> Member:
+    card, here = _find(ground.service, named.model), ground.here
     model, adapter = card.parent or card.id, card.id if card.parent else None
 
     def ask(request: Request) -> Request:
@@ -135,13 +139,16 @@ def _member(service: Service, here: Here | None, inner: Generate, named: Named, 
             sampling = replace(sampling, seed=(sampling.seed + number) % 2**63)
         return replace(request, model=model, adapter=adapter, sampling=sampling)
 
-    is_here = here is not None and model == here.model
-    judge: Callable[[Request], Judge]
-    if here is not None and is_here:
-        judge = _scoring(here, adapter)
-    else:
-        judge = _writing(inner)
-    return Member(named.label(number), inner, ask, judge)
+    return Member(named.label(number), ground.inner, ask, _judge(ground, here, model, adapter))
+
+
+def _judge(ground: _Ground, here: Here | None, model: str, adapter: str | None) -> Callable[[Request], Judge] | None:
+    """By scores where the weights are here, else in words; by likelihood only the first can."""
+    if here is None or model != here.model:
+        return None if ground.by_likelihood else _writing(ground.inner)
+    if ground.by_likelihood:
+        return lambda own: likelihood_judge(likelihoods(here, adapter))
+    return _scoring(here, adapter)
 
 
 def _writing(inner: Generate) -> Callable[[Request], Judge]:

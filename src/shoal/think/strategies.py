@@ -1,5 +1,6 @@
 """Other ways to choose among the same answers, as `Generate`s: what ranking by peers has to beat, behind its seam.
 
+believed  ranked by peers as swarm is, each judging by how likely it finds an answer (`likelihood_judge`)
 vote      the answer most members gave (one model several times: self-consistency, arXiv 2203.11171)
 weighted  as vote, each member counting its reputation
 likely    the answer its own member found likeliest, on average a token (best of n)
@@ -44,8 +45,8 @@ def strategy(name: str, members: Sequence[Member], rules: Rules) -> Generate:
         raise ValueError("expected at least one member")
     named = replace(rules, strategy=name)
     match name:
-        case "swarm":
-            return swarm(members, rules)
+        case "swarm" | "believed":  # they differ in how members judge
+            return swarm(members, named)
         case "vote":
             return choosing(members, named, lambda answers, _: majority([answer.text for answer in answers]))
         case "weighted":

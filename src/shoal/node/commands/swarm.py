@@ -29,7 +29,7 @@ def swarm(
         list[str] | None, typer.Option("--member", help="MODEL[@TEMPERATURE][*COUNT]; may be repeated.")
     ] = None,
     strategy: Annotated[
-        str, typer.Option("--strategy", help="swarm, vote, weighted, likely, judge, robin or moa.")
+        str, typer.Option("--strategy", help="swarm, believed, vote, weighted, likely, judge, robin or moa.")
     ] = "swarm",
     max_tokens: MaxTokens = 256,
     temperature: Temperature = 0.6,
