@@ -11,6 +11,7 @@ not protect against: whoever serves a model under a name that others serve well 
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -54,6 +55,7 @@ class Judges:
     draw: random.Random = field(default_factory=random.SystemRandom)
     _known: dict[str, _Candidate] = field(default_factory=dict)
     _used: set[bytes] = field(default_factory=set)
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def weight(self, name: str) -> float:
         return weight(self.standing(name))
@@ -77,7 +79,8 @@ class Judges:
     async def _ask(self, name: str, judge: Judge, case: Case, number: int) -> None:
         """One item in both orders. Without a source of items nobody is examined."""
         try:
-            item = self._item()
+            async with self._turn:
+                item = await asyncio.to_thread(self._item)  # the first one imports a library for seconds
         except ShoalError:
             return
         asked = order(1, self.draw)
