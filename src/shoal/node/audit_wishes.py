@@ -74,5 +74,5 @@ def read_policies(config: NodeConfig, has_peers: bool) -> tuple[Policy, ...]:
     if policies and not has_peers:
         raise BadConfig("audit", "there are no peers whose answers could be checked: join a mesh, or share")
     if policies and config.model == NO_MODEL:
-        raise BadConfig("audit", "peers' answers are checked by running them again, and this node has no model")
+        raise BadConfig("audit", "answers are checked by running them again, and this node has no model: give --model")
     return policies

@@ -68,7 +68,8 @@ def verify(
         for problem in problems:
             write(f"chain: {problem}\n")
         if chain and not problems:
-            write(f"chain: {len(found)} receipts follow each other\n")
+            different = {shown.signed.receipt.signature for _, shown in found}
+            write(f"chain: {len(different)} receipts follow each other\n")
     if not is_valid:
         raise typer.Exit(INVALID)
 
