@@ -15,6 +15,9 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 COMPILER := $(shell command -v cc || command -v gcc || command -v clang)
 EXTRAS := $(if $(COMPILER),,[torch])
 
+# Tests that start processes, namespaces or browsers run after the others and one at a time.
+ALONE := tests/real tests/node tests/mesh/natlab tests/mesh/quic tests/server/console
+
 .PHONY: up test lint bench docs clean
 .DELETE_ON_ERROR:
 
@@ -25,7 +28,8 @@ test: $(VENV)/.test  ## Run every test
 	@.ci/chromium
 	@.ci/cross
 	@.ci/natlab
-	$(BIN)/python -m pytest $(ARGS)
+	$(if $(ARGS),$(BIN)/python -m pytest $(ARGS),\
+		$(BIN)/python -m pytest -n 2 --dist loadfile $(ALONE:%=--ignore=%) && $(BIN)/python -m pytest $(ALONE))
 
 lint: $(VENV)/.lint  ## Style, formatting, types
 	$(BIN)/ruff check .
