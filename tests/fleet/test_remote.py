@@ -17,7 +17,7 @@ from shoal.core.clock import VirtualClock
 from shoal.core.encoding import encode
 from shoal.core.errors import InvalidRequest, LinkClosed, LocalError, Overloaded, PeerFault, ShoalError, Unauthorized
 from shoal.core.fakes import ScriptedGenerate, words
-from shoal.core.request import Request
+from shoal.core.request import Request, Tool
 from shoal.core.seams import Generate, closing
 from shoal.core.service import ModelCard
 from shoal.core.waiting import MAX_LATE, Pulse, within
@@ -339,6 +339,35 @@ def test_bytes_of_a_stranger(data: bytes) -> None:
         assert read_chunks(write_chunks(chunks)) == chunks
     with pytest.raises(InvalidRequest):
         read_request(data, 0.0)
+
+
+def test_a_request_that_cannot_be_written_is_the_clients_fault_and_nobody_elses() -> None:
+    huge = Tool("f", parameters={"maximum": 10**30})
+    schema = replace(CHAT, tools=(huge,))
+    for request, param in ((schema, "tools"), (replace(CHAT, prompt=(10**30,)), "messages")):
+        with pytest.raises(InvalidRequest, match="cannot be sent to a peer: integer outside") as caught:
+            write_request(request, 0.0)
+        assert caught.value.param == param
+
+    async def test() -> None:
+        script = ScriptedGenerate(words("x"))
+        town, health, told = Town(script), Health(), list[str]()
+        found = [provider("a", town.remote().generate, load=IDLE)]
+        router = Router(
+            lambda: found, town.clock, lambda item: told.append(item.outcome), lambda *_: True, health, Affinity()
+        )
+        with raises(InvalidRequest, "cannot be sent to a peer"):
+            await collect_from(router, schema)
+        assert not script.seen
+        assert not health.failures
+        assert len(told) == 1
+        assert await collect_from(router, CHAT)
+
+    run(test)
+
+
+async def collect_from(router: Router, request: Request) -> list[Chunk]:
+    return [chunk async for chunk in router.generate(request)]
 
 
 def test_a_deadline_is_relative_on_the_way() -> None:

@@ -42,10 +42,10 @@ class RemoteEngine:
 
     async def generate(self, request: Request) -> AsyncIterator[Chunk]:
         now = self.clock.monotonic()
+        written = write_request(request, now)
         timeout_s = NO_LIMIT_S if request.deadline is None else max(0.001, request.deadline - now)
         options = CallOptions(timeout_s, TOKEN_PRIORITY, connect_s=CONNECT_S)
         async with self.caller.stream(self.peer, METHOD, options) as call:
-            written = write_request(request, now)
             await call.send(written)
             await call.end()
             first_s = FIRST_SILENCE_S * (PATIENCE if self.tells_its_end else 1)

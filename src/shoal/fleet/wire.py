@@ -10,7 +10,7 @@ A deadline travels as seconds left, because clocks differ; the call's own timeou
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from shoal.core.chunk import Chunk
 from shoal.core.decoding import compact, parse
@@ -35,9 +35,29 @@ MAX_BATCH = 4096
 
 
 def write_request(request: Request, now: float) -> bytes:
-    """`now`: monotonic seconds here, where `request.deadline` is meant. Who answers does not learn of `audit`."""
+    """`now`: monotonic seconds here, where `request.deadline` is meant. Who answers does not learn of `audit`.
+
+    InvalidRequest for one without canonical bytes: the client's fault, and not of the peer it would have gone to.
+    """
     left = None if request.deadline is None else max(0.0, request.deadline - now)
-    return encode(compact(replace(request, deadline=left, audit="")))
+    try:
+        return encode(compact(replace(request, deadline=left, audit="")))
+    except (ValueError, TypeError) as error:
+        told = f"this request cannot be sent to a peer: {error}; expected numbers below 2^64 and plain JSON"
+        raise InvalidRequest(told, _unwritable(request)) from error
+
+
+def _unwritable(request: Request) -> str | None:
+    """The field that has no canonical bytes."""
+    for item in fields(request):
+        try:
+            encode(compact(replace(_EMPTY, **{item.name: getattr(request, item.name)})))
+        except (ValueError, TypeError):
+            return "messages" if item.name == "prompt" else item.name
+    return None
+
+
+_EMPTY = Request("", "", "")
 
 
 def read_request(data: bytes | memoryview, now: float) -> Request:
