@@ -16,7 +16,7 @@ from shoal.node.flags import configured
 from shoal.node.terminal import say, write, write_json
 
 if TYPE_CHECKING:
-    from shoal.trust.attest.claims import AttestationVerdict
+    from shoal.trust.attest.claims import AttestationVerdict, Evidence
     from shoal.trust.attest.policy import AttestationPolicy
 
 UNSURE = 3
@@ -55,22 +55,37 @@ def verify(
     as_json: Annotated[bool, typer.Option("--json", help="For scripts.")] = False,
 ) -> None:
     """Verify a quote against pinned roots, and judge what it says. Nothing is fetched."""
-    from shoal.trust.attest.policy import AttestationPolicy
-
-    policy = AttestationPolicy(
-        report_data=_expected(report_data, model, node, nonce),
-        allowed=tuple(_entry(text) for text in allow or ()),
-        statuses=tuple(status or ("UpToDate",)),
-        min_tcb_number=min_tcb_number,
-        nvidia_keys=tuple(nvidia_key or ()),
-    )
+    expected = _expected(report_data, model, node, nonce)
+    policy = replace(accepted(allow, status, nvidia_key), report_data=expected, min_tcb_number=min_tcb_number)
     policy = policy if min_tcb is None else replace(policy, min_tcb=_numbers(min_tcb))
     try:
-        verdict = _verdict(loaded.config.home, file, collateral, policy, _seconds(at))
+        verdict = _verdict(loaded.config.home, file, collateral, policy, seconds(at))
     except Unsupported as error:  # exit code 1 would accuse the machine of what is missing here
         raise BadConfig("attest", str(error)) from None
     (_as_json if as_json else _as_text)(verdict)
     raise typer.Exit({"pass": 0, "fail": 1, "unsure": UNSURE}[verdict.result])
+
+
+def accepted(allow: list[str] | None, status: list[str] | None, nvidia_key: list[str] | None) -> AttestationPolicy:
+    """What these options accept, of any node and model."""
+    from shoal.trust.attest.policy import AttestationPolicy
+
+    return AttestationPolicy(
+        allowed=tuple(_entry(text) for text in allow or ()),
+        statuses=tuple(status or ("UpToDate",)),
+        nvidia_keys=tuple(nvidia_key or ()),
+    )
+
+
+def read_evidence(home: Path, file: Path, collateral: Path | None) -> Evidence:
+    """A quote with the collateral given, or that which was kept for its platform. `Rejected` for what is no quote."""
+    from shoal.trust.attest.cache import CollateralCache
+    from shoal.trust.attest.claims import Evidence
+    from shoal.trust.attest.verify import collateral_key
+
+    quote = _read_quote(file)
+    key = collateral_key(quote)
+    return Evidence(quote, CollateralCache(home / "collateral").get(key) if collateral is None else _read(collateral))
 
 
 def _verdict(
@@ -78,19 +93,17 @@ def _verdict(
 ) -> AttestationVerdict:
     """Collateral that is given and was good is kept for the next quote of this platform."""
     from shoal.trust.attest.cache import CollateralCache
-    from shoal.trust.attest.claims import AttestationVerdict, Evidence, Rejected
+    from shoal.trust.attest.claims import AttestationVerdict, Rejected
     from shoal.trust.attest.verify import collateral_key, verify
 
-    cache, quote = CollateralCache(home / "collateral"), _read_quote(file)
     try:
-        key = collateral_key(quote)
+        evidence = read_evidence(home, file, collateral)
     except Rejected as error:
         return AttestationVerdict("fail", (str(error),))
-    evidence = Evidence(quote, cache.get(key) if collateral is None else _read(collateral))
     verdict = verify(evidence, policy, now)
     if collateral is not None and verdict.claims is not None:
         try:
-            cache.put(key, evidence.collateral or b"")
+            CollateralCache(home / "collateral").put(collateral_key(evidence.quote), evidence.collateral or b"")
         except LocalError as error:  # the verdict does not hang on it
             say(str(error))
     return verdict
@@ -123,12 +136,12 @@ def _expected(report_data: str | None, model: str | None, node: str | None, nonc
     if report_data is not None:
         if given:
             raise BadConfig("--report-data", f"stands for {', '.join(parts)}; give one or the other")
-        return _hex("--report-data", report_data)
+        return hex_bytes("--report-data", report_data)
     if not given:
         return None
     if missing := [name for name in parts if name not in given]:
         raise BadConfig(missing[0], f"report_data is made of {', '.join(parts)}; give all three")
-    return binding.report_data(*(_hex(name, text or "", 32) for name, text in parts.items()))
+    return binding.report_data(*(hex_bytes(name, text or "", 32) for name, text in parts.items()))
 
 
 def _entry(text: str) -> dict[str, bytes]:
@@ -140,10 +153,10 @@ def _entry(text: str) -> dict[str, bytes]:
 
 def _measurement(name: str, value: str) -> bytes:
     """Names and versions of GPUs are words, everything else is hex."""
-    return value.encode() if name in ("hwmodel", "driver", "vbios") else _hex(f"--allow {name}", value)
+    return value.encode() if name in ("hwmodel", "driver", "vbios") else hex_bytes(f"--allow {name}", value)
 
 
-def _hex(name: str, text: str, length: int | None = None) -> bytes:
+def hex_bytes(name: str, text: str, length: int | None = None) -> bytes:
     try:
         value = bytes.fromhex(text)
     except ValueError as error:
@@ -160,7 +173,7 @@ def _numbers(text: str) -> tuple[int, ...]:
     return parts
 
 
-def _seconds(text: str | None) -> int:
+def seconds(text: str | None) -> int:
     if text is None:
         return int(time.time())
     try:
