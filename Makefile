@@ -28,8 +28,9 @@ test: $(VENV)/.test  ## Run every test
 	@.ci/chromium
 	@.ci/cross
 	@.ci/natlab
-	$(if $(ARGS),$(BIN)/python -m pytest $(ARGS),\
-		$(BIN)/python -m pytest -n 2 --dist loadfile $(ALONE:%=--ignore=%) && $(BIN)/python -m pytest $(ALONE))
+	@$(if $(ARGS),$(BIN)/python -m pytest $(ARGS),\
+		$(BIN)/python -m pytest -n 2 --dist loadfile $(ALONE:%=--ignore=%); others=$$?; \
+		$(BIN)/python -m pytest $(ALONE) && exit $$others)
 
 lint: $(VENV)/.lint  ## Style, formatting, types
 	$(BIN)/ruff check .
