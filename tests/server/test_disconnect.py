@@ -198,5 +198,7 @@ async def refuses(port: int) -> None:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)
             except ConnectionRefusedError:
                 return
+            except ConnectionResetError:  # it was in the backlog of the socket that closed
+                continue
             writer.close()
             await asyncio.sleep(0)
