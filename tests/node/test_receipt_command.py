@@ -98,6 +98,44 @@ def test_no_dress_makes_a_changed_answer_pass(made: list[Signed], tmp_path: Path
     assert main(["receipt", "verify", write(tmp_path, "last", last)]) == 0
 
 
+def test_id_model_and_usage_beside_a_receipt_are_those_that_were_signed(
+    made: list[Signed], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    signed, receipt = made[0], to_json(made[0])
+    assert signed.opening is not None
+    used = {"prompt_tokens": 4, "completion_tokens": 70, "total_tokens": 74, "shoal": {"joules": 1.0}}
+    choice = {"message": {"content": signed.opening.outputs[0].text}}
+    chat = {"id": "r-0", "model": "tiny", "usage": used, "choices": [choice], "receipt": receipt}
+    last: dict[str, object] = {"id": "r-0", "model": "tiny", "choices": [], "usage": None, "receipt": receipt}
+    event = {"type": "response.completed", "response": {"id": "r-0", "output": [], "usage": used, "receipt": receipt}}
+    view = {"id": "12D3/1", "request_id": "r-0", "model": "tiny", **receipt}
+    for number, value in enumerate((chat, last, event, view, {"id": 7, "receipt": receipt})):
+        assert main(["receipt", "verify", write(tmp_path, f"true-{number}", value)]) == 0
+    capsys.readouterr()
+    lies = {
+        "the model in this file is 'gpt-4', and what was signed is 'tiny'": chat | {"model": "gpt-4"},
+        "the id in this file is 'r-1', and what was signed is 'r-0'": chat | {"id": "r-1"},
+        "usage in this file says completion_tokens 7, and what was signed is 70": chat
+        | {"usage": used | {"completion_tokens": 7}},
+        "usage in this file says input_tokens 5": {"output": [], "usage": {"input_tokens": 5}, "receipt": receipt},
+        "usage in this file has another form": chat | {"usage": [1]},
+        "the model in this file is ['tiny']": last | {"model": ["tiny"]},
+        "the model in this file is 'other'": {"model": "other", "receipt": receipt},
+        "the model in this file is 'flat'": view | {"model": "flat"},
+        "the request_id in this file is 'x'": view | {"request_id": "x"},
+    }
+    for told, value in lies.items():
+        assert main(["receipt", "verify", write(tmp_path, "lie", value)]) == 1, told
+        assert told in capsys.readouterr().out
+
+
+def test_an_answer_goes_by_its_adapters_name(tmp_path: Path) -> None:
+    signed = signed_by(sealer(tmp_path / "shelf"), replace(REQUEST, adapter="pirate"))
+    for name, code in (("pirate", 0), ("tiny", 1)):
+        last = {"model": name, "choices": [], "receipt": to_json(signed)}
+        assert main(["receipt", "verify", write(tmp_path, "last", last)]) == code
+
+
 def test_an_answer_from_a_pipe_is_compared_as_well(made: list[Signed], tmp_path: Path) -> None:
     chat = {"choices": [{"message": {"content": "forged"}}], "receipt": to_json(made[0])}
     pipe = tmp_path / "pipe"
@@ -106,6 +144,20 @@ def test_an_answer_from_a_pipe_is_compared_as_well(made: list[Signed], tmp_path:
     writer.start()
     assert main(["receipt", "verify", str(pipe)]) == 1
     writer.join()
+
+
+def test_standard_input(made: list[Signed], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    forged = {"choices": [{"message": {"content": "forged"}}], "receipt": to_json(made[0])}
+    for value, code in ((to_json(made[0]), 0), (forged, 1), ({}, 2)):
+        path, before = Path(write(tmp_path, "piped", value)), os.dup(0)
+        with path.open("rb") as file:
+            os.dup2(file.fileno(), 0)
+        try:
+            assert main(["receipt", "verify", "-"]) == code
+        finally:
+            os.dup2(before, 0)
+            os.close(before)
+    assert "-: valid (r-0)" in capsys.readouterr().out
 
 
 def test_a_changed_receipt_is_invalid(made: list[Signed], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -155,6 +207,9 @@ def test_show_and_list_in_words(
     signed_by(sealer(own_home / "receipts"))
     assert main(["receipt", "list"]) == 0
     assert "chatcmpl-1" in capsys.readouterr().out
+    assert main(["receipt", "list", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["receipts"]
+    assert (row["number"], row["tokens"], row["others"], row["model"]) == (1, 70, 0, "tiny")
 
 
 def test_verifying_needs_no_torch_and_no_numpy(made: list[Signed], tmp_path: Path) -> None:

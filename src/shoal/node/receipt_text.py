@@ -12,13 +12,22 @@ from shoal.core.receipt import Output, Part, Receipt, Signed
 from shoal.core.text import plain
 from shoal.trust.inspect import signer
 
+COLUMNS = ("number", "signed at", "request", "model", "tokens", "others")
+"""Of `row`; others: how many of them took part."""
+
 
 def row(receipt: Receipt) -> tuple[str, ...]:
-    """Number, time, request, model, tokens, how many others took part."""
+    """For people."""
+    *shown, others = plain_row(receipt).values()
+    return (*(plain(str(value)) for value in shown), str(others or ""))
+
+
+def plain_row(receipt: Receipt) -> dict[str, str | int]:
+    """For scripts, by column: counts are numbers."""
     others = {part.provider for part in receipt.parts} - {"local"}
     tokens = sum(output.num_tokens for output in receipt.outputs)
-    shown = (str(receipt.sequence), _time(receipt.created), receipt.request_id, receipt.model.name)
-    return (*map(plain, shown), str(tokens), str(len(others) or ""))
+    values = (receipt.sequence, _time(receipt.created), plain(receipt.request_id), plain(receipt.model.name))
+    return dict(zip(COLUMNS, (*values, tokens, len(others)), strict=True))
 
 
 def describe(signed: Signed) -> Iterator[str]:

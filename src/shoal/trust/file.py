@@ -9,13 +9,14 @@ import base64
 import binascii
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from shoal.core.errors import InvalidRequest, RemoteError
 from shoal.core.receipt import Signed
 from shoal.trust.receipt import MAX_OPENING_BYTES, read_opening, read_receipt, write_opening, write_receipt
+from shoal.trust.stated import contradictions
 
 MAX_FILE_BYTES = 2 * MAX_OPENING_BYTES
 MAX_RECEIPTS = 4096
@@ -51,9 +52,9 @@ def read_file(path: Path) -> list[Signed]:
 
 
 def read_answers(path: Path) -> list[Shown]:
-    """As `read_file`. The file is read once: what is judged is what was read, also of a pipe."""
+    """As `read_file`; `-` is standard input. It is read once: what is judged is what was read, also of a pipe."""
     try:
-        with path.open("rb") as file:
+        with open(0, "rb", closefd=False) if str(path) == "-" else path.open("rb") as file:  # 0: standard input
             data = file.read(MAX_FILE_BYTES + 1)
     except (OSError, ValueError) as error:
         raise InvalidRequest(f"{path}: {getattr(error, 'strerror', None) or error}", "file") from error
@@ -78,12 +79,12 @@ def parse_answers(data: bytes) -> list[Shown]:
         return [Shown(Signed(read_receipt(data)))]
     try:
         seen = _Seen()
-        seen.look(json.loads(data, object_pairs_hook=_unique), None, 0)
+        seen.look(json.loads(data, object_pairs_hook=_unique), _Around(), 0)
     except (ValueError, RecursionError) as error:
         raise RemoteError(f"expected JSON, found something else: {error}") from error
     if not seen.found:
         raise RemoteError('expected "receipt" somewhere in this JSON, found none; was the answer asked for with one?')
-    return [_shown(from_json(value), answer, seen.unsigned()) for value, answer in seen.found[:MAX_RECEIPTS]]
+    return [_shown(from_json(value), around, seen.unsigned()) for value, around in seen.found[:MAX_RECEIPTS]]
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -94,36 +95,49 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return value
 
 
+@dataclass(frozen=True, slots=True)
+class _Around:
+    """What a receipt stands in: the answer, and the object whose words are about it, often the same."""
+
+    answer: dict[str, Any] | None = None
+    words: dict[str, Any] | None = None
+
+
 @dataclass(slots=True)
 class _Seen:
-    """Objects that hold a receipt, each with the answer it stands in; and the answers."""
+    """Objects that hold a receipt, each with what it stands in; and the answers."""
 
-    found: list[tuple[dict[str, Any], dict[str, Any] | None]] = field(default_factory=list)
+    found: list[tuple[dict[str, Any], _Around]] = field(default_factory=list)
     answers: list[dict[str, Any]] = field(default_factory=list)
 
-    def look(self, value: Any, answer: dict[str, Any] | None, depth: int) -> None:
+    def look(self, value: Any, around: _Around, depth: int) -> None:
         if depth > MAX_DEPTH:
             return
         if isinstance(value, list):
             for item in value:
-                self.look(item, answer, depth + 1)
+                self.look(item, around, depth + 1)
         elif isinstance(value, dict):
             if isinstance(value.get("choices"), list) or isinstance(value.get("output"), list):
-                self.answers.append(answer := value)
+                self.answers.append(value)
+                around = replace(around, answer=value)
             if isinstance(value.get(_KEY), str):
-                self.found.append((value, answer))
-            for item in value.values():
-                self.look(item, answer, depth + 1)
+                self.found.append((value, around if around.words else replace(around, words=value)))
+            for key, item in value.items():
+                self.look(item, replace(around, words=value if key == _KEY else None), depth + 1)
 
     def unsigned(self) -> bool:
         """Whether the file shows an answer that no receipt stands in."""
-        signed = {id(answer) for _, answer in self.found}
+        signed = {id(around.answer) for _, around in self.found}
         return any(id(answer) not in signed for answer in self.answers)
 
 
-def _shown(signed: Signed, answer: dict[str, Any] | None, has_unsigned: bool) -> Shown:
-    problems = ("this file shows an answer without a receipt of its own",) if has_unsigned else ()
-    return Shown(signed, problems if answer is None else (*problems, *_differences(signed, answer)))
+def _shown(signed: Signed, around: _Around, has_unsigned: bool) -> Shown:
+    problems = ["this file shows an answer without a receipt of its own"] if has_unsigned else []
+    if around.answer is not None:
+        problems += _differences(signed, around.answer)
+    for words in (around.answer, around.words):
+        problems += [] if words is None else contradictions(signed, words)
+    return Shown(signed, tuple(dict.fromkeys(problems)))
 
 
 def _differences(signed: Signed, answer: dict[str, Any]) -> Iterator[str]:

@@ -21,14 +21,16 @@ app = typer.Typer(help="Look at receipts: who answers for an answer, and whether
 
 INVALID = 1
 AsJson = Annotated[bool, typer.Option("--json", help="For scripts.")]
-Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="An answer with its receipt, or a receipt.")]
+Files = Annotated[
+    list[Path], typer.Argument(metavar="FILE...", help="An answer with its receipt, or a receipt; - is standard input.")
+]
 
 
 @app.command("show")
 @configured()
 def show(
     loaded: Loaded,
-    file: Annotated[Path, typer.Argument(help="An answer of the API with its receipt, or a receipt.")],
+    file: Annotated[Path, typer.Argument(help="An answer with its receipt, or a receipt; - is standard input.")],
     as_json: AsJson = False,
 ) -> None:
     """What a receipt says, in words. It is not judged: `verify` does that."""
@@ -83,7 +85,7 @@ def list_receipts(
 ) -> None:
     """Receipts this node signed, and whether its chain is whole on the disk."""
     from shoal.node.mesh_home import MeshHome
-    from shoal.node.receipt_text import row
+    from shoal.node.receipt_text import COLUMNS, plain_row, row
     from shoal.node.receipts import receipts_folder
     from shoal.trust.shelf import Shelf
 
@@ -97,16 +99,13 @@ def list_receipts(
     finally:
         shelf.close()
     if as_json:
-        write_json({"receipts": [dict(zip(_COLUMNS, row(item), strict=True)) for item in receipts], "chain": problems})
+        write_json({"receipts": [plain_row(item) for item in receipts], "chain": problems})
     else:
-        write_table(_COLUMNS, [row(item) for item in receipts])
+        write_table(COLUMNS, [row(item) for item in receipts])
         for problem in problems:
             write(f"chain: {problem}\n")
     if problems:
         raise typer.Exit(INVALID)
-
-
-_COLUMNS = ("number", "signed at", "request", "model", "tokens", "others")
 
 
 def _read(file: Path) -> list[Shown]:
