@@ -15,7 +15,7 @@ from shoal.trust.attest.binding import MAX_NONCES, NONCE_LIFE_S, Nonces, report_
 from shoal.trust.attest.cache import CollateralCache
 from shoal.trust.attest.claims import Claims, Evidence
 from shoal.trust.attest.nvidia import thumbprint
-from shoal.trust.attest.policy import AttestationPolicy, judge
+from shoal.trust.attest.policy import MEASUREMENTS, AttestationPolicy, judge
 from shoal.trust.attest.verify import collateral_key, verify
 
 MODEL, NODE = b"m" * 32, b"n" * 32
@@ -37,7 +37,10 @@ def test_a_fresh_report_of_the_right_model_and_node_passes_once(amd: Amd) -> Non
     nonce = nonces.issue(now=10.0)
     bound = report_data(MODEL, NODE, nonce)
     policy = AttestationPolicy(bound, (LAUNCH,), amd_roots=(amd.root,), min_tcb=TCB)
-    assert verify(amd.evidence(bound), policy, NOW).result == "pass"
+    verdict = verify(amd.evidence(bound), policy, NOW)
+    assert verdict.result == "pass"
+    assert verdict.claims is not None
+    assert set(verdict.claims.measurements) == set(MEASUREMENTS["sev-snp"])
     assert nonces.spend(nonce, now=11.0)
     assert not nonces.spend(nonce, now=12.0), "a nonce is good once, so the same quote again is a replay"
 
@@ -109,7 +112,10 @@ def gpu_policy(nvidia: Nvidia, nonce: bytes) -> AttestationPolicy:
 def test_a_gpu_passes_by_the_word_of_a_pinned_key(nvidia: Nvidia) -> None:
     bound = report_data(MODEL, NODE, b"0" * 32)
     evidence = Evidence(nvidia.answer(bound[:32]), nvidia.collateral)
-    assert verify(evidence, gpu_policy(nvidia, bound), NOW).result == "pass"
+    verdict = verify(evidence, gpu_policy(nvidia, bound), NOW)
+    assert verdict.result == "pass"
+    assert verdict.claims is not None
+    assert set(verdict.claims.measurements) == set(MEASUREMENTS["nvidia"])
     assert verify(evidence, gpu_policy(nvidia, bound), NOW + 3600).result == "unsure"
     assert verify(evidence, gpu_policy(make_nvidia(), bound), NOW).result == "unsure", "a key nobody pinned"
     assert verify(evidence, gpu_policy(nvidia, report_data(MODEL, NODE, b"1" * 32)), NOW).result == "fail"

@@ -14,7 +14,7 @@ import pytest
 from shoal.trust.attest.binding import report_data
 from shoal.trust.attest.claims import Evidence
 from shoal.trust.attest.nvidia import thumbprint
-from shoal.trust.attest.policy import AttestationPolicy
+from shoal.trust.attest.policy import MEASUREMENTS, STATUSES, AttestationPolicy
 from shoal.trust.attest.verify import maker, verify
 
 DATA = Path(__file__).parents[2] / "data" / "attest"
@@ -70,6 +70,14 @@ def test_a_tdx_quote_passes_in_the_month_of_its_collateral() -> None:
     assert verdict.claims is not None
     assert verdict.claims.tcb_status == "UpToDate"
     assert verdict.as_tier().outcome == "pass"
+
+
+def test_the_names_for_entries_are_those_of_the_claims() -> None:
+    for name, policy in (("tdx", TDX), ("sgx", SGX)):
+        claims = verify(recorded(name), policy, IN_WINDOW).claims
+        assert claims is not None
+        assert set(MEASUREMENTS[claims.platform]) == set(claims.measurements)
+        assert claims.tcb_status in STATUSES
 
 
 def test_an_sgx_quote_passes_only_where_its_tcb_is_accepted() -> None:

@@ -72,7 +72,7 @@ def accepted(allow: list[str] | None, status: list[str] | None, nvidia_key: list
 
     return AttestationPolicy(
         allowed=tuple(_entry(text) for text in allow or ()),
-        statuses=tuple(status or ("UpToDate",)),
+        statuses=_statuses(status or ["UpToDate"]),
         nvidia_keys=tuple(nvidia_key or ()),
     )
 
@@ -148,7 +148,28 @@ def _entry(text: str) -> dict[str, bytes]:
     pairs = [part.partition("=") for part in text.split(",")]
     if not all(name.strip() and value for name, _, value in pairs):
         raise BadConfig("--allow", f"expected NAME=HEX,... such as mrtd=91eb,rtmr1=0084; found {text!r:.80}")
+    _check_names([name.strip() for name, _, _ in pairs])
     return {name.strip(): _measurement(name.strip(), value) for name, _, value in pairs}
+
+
+def _check_names(names: list[str]) -> None:
+    """One that no platform measures would hold nowhere, and read as an accusation; so would one given twice."""
+    from shoal.trust.attest.policy import MEASUREMENTS
+
+    for name in names:
+        if not any(name in known for known in MEASUREMENTS.values()):
+            known = "; ".join(f"{platform}: {', '.join(items)}" for platform, items in MEASUREMENTS.items())
+            raise BadConfig("--allow", f"expected the name of a measurement ({known}); found {name!r:.80}")
+        if names.count(name) > 1:
+            raise BadConfig("--allow", f"{name} is named twice in one entry; another value goes into another --allow")
+
+
+def _statuses(words: list[str]) -> tuple[str, ...]:
+    from shoal.trust.attest.policy import STATUSES
+
+    if wrong := [word for word in words if word not in STATUSES]:
+        raise BadConfig("--status", f"expected one of {', '.join(STATUSES)}; found {wrong[0]!r:.80}")
+    return tuple(words)
 
 
 def _measurement(name: str, value: str) -> bytes:

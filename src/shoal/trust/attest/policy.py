@@ -18,6 +18,30 @@ AMD_ROOTS = (
 IDENTIFYING = {"sgx": ("mrenclave",), "tdx": ("mrtd", "rtmr1", "rtmr2"), "sev-snp": ("launch",), "nvidia": ("hwmodel",)}
 """What an entry of the allow-list has to name to pin down the software: TDX's MRTD alone is the firmware."""
 
+MEASUREMENTS = {
+    "sgx": ("mrenclave", "mrsigner"),
+    "tdx": (
+        *("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3"),
+        *("mrseam", "mrconfigid", "mrowner", "mrownerconfig"),
+    ),
+    "sev-snp": ("launch", "hostdata", "idkeydigest", "authorkeydigest", "familyid", "imageid"),
+    "nvidia": ("hwmodel", "driver", "vbios"),
+}
+"""Every name that `Claims.measurements` may have: an entry with another would hold nowhere, whatever runs there."""
+
+STATUSES = (
+    "UpToDate",
+    "SWHardeningNeeded",
+    "ConfigurationNeeded",
+    "ConfigurationAndSWHardeningNeeded",
+    "OutOfDate",
+    "OutOfDateConfigurationNeeded",
+    "TDRelaunchAdvised",
+    "TDRelaunchAdvisedConfigurationNeeded",
+    "Revoked",
+)
+"""Intel's words for a TCB, as its provisioning service and `dcap-qvl` write them."""
+
 
 @dataclass(frozen=True, slots=True)
 class AttestationPolicy:
