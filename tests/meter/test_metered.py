@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,13 @@ from shoal.core.errors import LocalError
 from shoal.core.request import Request
 from shoal.core.usage import Measured, Usage
 from shoal.meter.impact import Site
-from shoal.meter.journal import Journal
+from shoal.meter.journal import SAVE_EVERY_S, Journal
 from shoal.meter.metered import Meter, metered
 from shoal.meter.places import place
 from shoal.meter.source import EnergySource
 from shoal.node.config import NodeConfig
 from shoal.node.metering import Metering
+from shoal.node.water_text import report_lines
 
 
 class Machine:
@@ -116,13 +118,32 @@ def test_a_clock_that_jumps_loses_nothing(tmp_path: Path) -> None:
     assert [row.requests for row in Journal.read(journal.path).days.values()] == [1, 2, 1]
 
 
+def test_the_last_answer_before_a_pause_is_written_down_and_a_report_says_of_when_it_is(tmp_path: Path) -> None:
+    pauses: list[tuple[float, Callable[[], None]]] = []
+    metering = Metering(NodeConfig(home=tmp_path), lambda seconds, do: pauses.append((seconds, do)))
+    assert "a running node writes" in report_lines(tmp_path, "0001-01-01", "9999-12-31", Site())[0]
+    for _ in range(3):  # the first is saved at once, the others are not yet
+        metering.meter.on_answer(Usage(completion_tokens=1, energy_j=Measured(1.0, "rapl")))
+    path = tmp_path / "meter.json"
+    assert "1 answers" in report_lines(tmp_path, "0001-01-01", "9999-12-31", Site())[0]
+    ((seconds, wake),) = pauses
+    assert seconds == SAVE_EVERY_S
+    wake()
+    os.utime(path, (1_700_000_000, 1_700_000_000))
+    told = report_lines(tmp_path, "0001-01-01", "9999-12-31", Site())
+    assert "3 answers" in told[0]
+    assert any(line.startswith("as of            2023-11-14 22:13:20 UTC") for line in told)
+    metering.meter.on_answer(Usage(completion_tokens=1))
+    assert len(pauses) == 2
+
+
 DAMAGED = ["", "[]", '{"days": {"x": {"requests": "3"}}}', '{"days": {"x": {"energy_j": NaN}}}', "[" * 100_000, "\x00"]
 
 
 @pytest.mark.parametrize("text", DAMAGED)
 def test_a_damaged_journal_is_moved_aside_and_keeps_no_node_from_starting(tmp_path: Path, text: str) -> None:
     (tmp_path / "meter.json").write_text(text)
-    metering = Metering(NodeConfig(home=tmp_path))
+    metering = Metering(NodeConfig(home=tmp_path), lambda seconds, do: None)
     metering.meter.on_answer(Usage(completion_tokens=1, energy_j=Measured(1.0, "rapl")))
     metering.close()
     (row,) = Journal.read(tmp_path / "meter.json").days.values()

@@ -54,7 +54,7 @@ async def compose(config: NodeConfig) -> AsyncIterator[Node]:
     engine, language, card = await asyncio.to_thread(_load, config, path)
     identities = ModelIdentities(path, _identity(config, engine.config, card))
     try:
-        metering = Metering(config)
+        metering = Metering(config, asyncio.get_running_loop().call_later)
         parts = _Parts(engine, language, card, identities)
         for name, folder in config.adapters:
             await parts.load_adapter(name, folder)

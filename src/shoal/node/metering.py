@@ -10,7 +10,7 @@ from pathlib import Path
 from shoal.core.errors import BadConfig, InvalidRequest, LocalError
 from shoal.core.usage import Usage
 from shoal.meter.impact import Cooling, Site
-from shoal.meter.journal import Journal
+from shoal.meter.journal import SAVE_EVERY_S, Journal
 from shoal.meter.metered import Meter
 from shoal.meter.places import place
 from shoal.meter.source import Watts, open_source
@@ -48,10 +48,18 @@ def _journal(path: Path) -> Journal:
         return Journal(path)
 
 
-class Metering:
-    """A `Meter` whose answers are written down. A journal that cannot be written is said once and given up."""
+Later = Callable[[float, Callable[[], None]], object]
+"""An event loop's `call_later`."""
 
-    def __init__(self, config: NodeConfig) -> None:
+
+class Metering:
+    """A `Meter` whose answers are written down. A journal that cannot be written is said once and given up.
+
+    later  wakes it where nobody else does, so that the last answer before a pause is written down as soon as any.
+    """
+
+    def __init__(self, config: NodeConfig, later: Later) -> None:
+        self._later, self._is_waiting = later, False
         self._journal: Journal | None = _journal(journal_path(config.home))
         self._idle = 0.0
         source = open_source(Watts(config.core_watts, config.idle_watts))
@@ -69,6 +77,14 @@ class Metering:
             journal.add(usage, time.time())
 
         self._try(add)
+        if not self._is_waiting and self._journal is not None and self._journal.fresh:
+            self._is_waiting = True
+            self._later(SAVE_EVERY_S, self._save_rest)
+
+    def _save_rest(self) -> None:
+        self._is_waiting = False
+        if self._journal is not None and self._journal.fresh:
+            self._try(lambda journal: journal.save(time.time()))
 
     def _try(self, action: Callable[[Journal], None]) -> None:
         if self._journal is None:

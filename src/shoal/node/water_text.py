@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from shoal.meter.impact import JOULES_PER_KWH, Site, litres_per_kwh
-from shoal.meter.journal import Journal
+from shoal.meter.journal import SAVE_EVERY_S, Journal
 from shoal.meter.places import Band, Place
 from shoal.node.metering import journal_path
+
+_LATE = f"a running node writes its answers down within {SAVE_EVERY_S:.0f} s"
 
 
 def country_lines(place: Place, stated: Site, kwh: float) -> list[str]:
@@ -49,12 +52,13 @@ def report_lines(home: Path, first: str, last: str, stated: Site) -> list[str]:
     total = journal.between(first, last)
     days = [day for day in journal.days if first <= day <= last]
     if not days:
-        return [f"no answers written down from {first} to {last} in {journal.path}"]
+        return [f"no answers written down from {first} to {last} in {journal.path}; {_LATE}"]
     kwh = total.energy_j / JOULES_PER_KWH
     lines = [
         f"{days[0]} to {days[-1]}: {total.requests:,} answers, {total.tokens:,} tokens",
         f"energy           {total.energy_j:,.0f} J ({kwh:.4g} kWh), and {total.idle_j:,.0f} J while idle",
         f"source           {'; '.join(total.sources) or 'none'}",
+        f"as of            {_saved(journal.path)}; {_LATE}",
     ]
     if total.water_l or total.carbon_g:
         lines += [
@@ -64,6 +68,10 @@ def report_lines(home: Path, first: str, last: str, stated: Site) -> list[str]:
     elif stated.place is None:
         lines.append("water, carbon    unknown: state where this machine is with --location, such as NG")
     return lines + ([f"power            {total.cost_usd:,.6f} US dollars"] if total.cost_usd else [])
+
+
+def _saved(path: Path) -> str:
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _band(band: Band | None, factor: float, unit: str) -> str:
