@@ -17,6 +17,7 @@ from shoal.core.chunk import Chunk
 from shoal.core.decoding import compact
 from shoal.core.encoding import encode
 from shoal.core.errors import InvalidRequest, LocalError, RemoteError
+from shoal.core.fakes import ScriptedGenerate, words
 from shoal.core.receipt import Opening, OutputOpening, Receipt, Signed
 from shoal.core.request import Request, Resume, Sampling
 from shoal.core.seams import closing
@@ -24,6 +25,7 @@ from shoal.trust.commit import commit, is_leaf
 from shoal.trust.file import from_json, parse_file, to_json
 from shoal.trust.inspect import inspect
 from shoal.trust.receipt import is_signed, read_opening, read_receipt, sign, write_opening, write_receipt
+from shoal.trust.shelf import Shelf
 from shoal.trust.statement import open_segment, prompt_commitment, request_commitment, segments, tokens_root
 
 
@@ -281,11 +283,34 @@ def test_what_is_cancelled_takes_no_number(tmp_path: Path) -> None:
 
 def test_a_disk_that_fails_withholds_the_receipt_and_only_from_who_asked_the_end(tmp_path: Path) -> None:
     made = sealer(tmp_path, policy="always")
-    made.shelf.close()
+
+    async def failing(request: Request) -> AsyncIterator[Chunk]:
+        async for chunk in engine(request):
+            if chunk.usage is not None:
+                made.shelf.close()
+            yield chunk
+
     with pytest.raises(LocalError, match="not given out"):
-        answer(made.sealed(engine))
+        answer(made.sealed(failing))
     silent = answer(made.sealed(engine), replace(REQUEST, receipt=False))
     assert (len(silent), silent[-1].receipt, made.signed) == (70, None, 0)
+
+
+def test_nothing_is_computed_for_a_receipt_that_cannot_be_written_down(tmp_path: Path) -> None:
+    made, script = sealer(tmp_path), ScriptedGenerate(words("x"))
+    made.shelf.check_writable()
+    assert signed_by(made).receipt.sequence == 1, "looking leaves no transaction open"
+    roomy, made.shelf = made.shelf, Shelf(tmp_path, min_free_bytes=2**62)
+    for generate in (made.sealed(script), made.sealed_for_peers(script)):
+        with pytest.raises(LocalError, match=f"bytes left, expected {2**62} at least; make room"):
+            answer(generate)
+    assert not script.seen
+    assert answer(made.sealed(script), replace(REQUEST, receipt=False)), "who wants none is served"
+    made.shelf = roomy
+    roomy.close()
+    with pytest.raises(LocalError, match="could not be written down"):
+        answer(made.sealed(script))
+    assert len(script.seen) == 1
 
 
 def test_files_hold_receipts_in_any_of_three_ways(made: Signed) -> None:

@@ -2,7 +2,8 @@
 
 Rules that stay true in this file:
 - only a whole answer is signed: one that fails or is cancelled takes no number of the chain;
-- what has no canonical bytes, and so cannot be signed, is refused before anything is computed;
+- what has no canonical bytes, and so cannot be signed, is refused before anything is computed; so is what was asked
+  with a receipt while the disk is full or read-only;
 - the receipt is on the disk before its chunk leaves;
 - where no receipt is wanted the inner iterator is returned as it is.
 """
@@ -87,6 +88,8 @@ class Sealer:
                 raise InvalidRequest(f"receipt: this request cannot be signed: {reason}", "receipt")
             _log.error("an answer goes out without its receipt: %s", reason)
             request = replace(request, receipt=False)
+        if asked.receipt:
+            await asyncio.to_thread(self.shelf.check_writable)
         gathered = Gathered(request)
         async with closing(generate(request)) as chunks:
             async for chunk in chunks:

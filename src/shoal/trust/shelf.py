@@ -12,6 +12,7 @@ Openings are never written: they would be everybody's prompts on one disk. `Open
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 import threading
 from collections import OrderedDict
@@ -29,6 +30,8 @@ MAX_BODIES = 20_000
 MAX_DIGESTS = 1_000_000
 """About 130 bytes each."""
 PRUNE_EVERY = 256
+MIN_FREE_BYTES = 2**18
+"""One receipt takes some pages of the file and of its log."""
 BUSY_S = 10.0
 MAX_OPENINGS = 256
 MAX_OPENING_BYTES = 32 * 2**20
@@ -43,7 +46,13 @@ _INDEX = "CREATE INDEX IF NOT EXISTS by_request ON receipts (request_id) WHERE r
 class Shelf:
     """Safe to use from several threads."""
 
-    def __init__(self, folder: Path, max_bodies: int = MAX_BODIES, max_digests: int = MAX_DIGESTS) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        max_bodies: int = MAX_BODIES,
+        max_digests: int = MAX_DIGESTS,
+        min_free_bytes: int = MIN_FREE_BYTES,
+    ) -> None:
         """BadConfig where the file cannot be used."""
         folder.mkdir(parents=True, exist_ok=True)
         folder.chmod(0o700)
@@ -51,6 +60,7 @@ class Shelf:
         os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
         path.chmod(0o600)
         self._max_bodies, self._max_digests = max_bodies, max_digests
+        self._folder, self._min_free_bytes = folder, min_free_bytes
         self._lock = threading.Lock()
         try:
             self._db = sqlite3.connect(path, BUSY_S, isolation_level=None, check_same_thread=False)
@@ -76,6 +86,21 @@ class Shelf:
                 return receipt
         except sqlite3.Error as error:
             raise LocalError(f"the receipt could not be written down, so it is not given out: {error}") from error
+
+    def check_writable(self) -> None:
+        """LocalError where `append` is sure to fail, so that nothing is computed for it. What it cannot see: quotas."""
+        try:
+            with self._lock:
+                self._db.execute("BEGIN IMMEDIATE")
+                self._db.execute("ROLLBACK")
+            free = shutil.disk_usage(self._folder).free
+        except (sqlite3.Error, OSError) as error:
+            raise LocalError(f"the receipt could not be written down: {error}; ask without one, or mend it") from error
+        if free < self._min_free_bytes:
+            raise LocalError(
+                f"the receipt could not be written down: {self._folder} has {free} bytes left, "
+                f"expected {self._min_free_bytes} at least; make room, or ask without a receipt"
+            )
 
     def find(self, name: str) -> Receipt | None:
         """The newest receipt of the request `name`, or the one whose number that is."""
