@@ -67,9 +67,9 @@ def test_a_peers_answer_is_audited_and_checked(default_gguf: Path, home: Path, t
     file.write_text(json.dumps(answer))
     altered = check(twin_home, str(file), "--model", str(twin))
     assert (altered.returncode, "not the one that was signed" in altered.stdout) == (1, True)
-    missing = check(twin_home, str(file), "--tier", "proof", "--model", str(twin))
+    missing = check(twin_home, str(file), "--tier", "distribution", "--model", str(twin))
     assert missing.returncode == 2
-    assert "cannot check a chat answer by proof; it can by: fingerprint" in missing.stderr
+    assert "cannot check a chat answer by distribution; it can by: fingerprint" in missing.stderr
 
 
 def test_what_is_no_receipt_is_unreadable(tmp_path: Path) -> None:

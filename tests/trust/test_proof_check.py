@@ -71,7 +71,7 @@ def test_a_token_far_from_the_likeliest_fails() -> None:
     unlikely = int(first.logits.argmin())
     verdict = judged(subject((unlikely,)))
     assert verdict.outcome == "fail"
-    assert "token 3" in verdict.reason
+    assert "position 0" in verdict.reason
     assert verdict.findings[0].measured is not None
     assert verdict.findings[0].measured > 0.5
 
@@ -79,13 +79,20 @@ def test_a_token_far_from_the_likeliest_fails() -> None:
 def test_what_lacks_a_proof_or_has_a_false_one_is_unsure() -> None:
     first, second = passes()
     tokens = (first.next_token, second.next_token)
-    assert judged(subject(tokens), (first,)).reason == "1 of 2 tokens are proven"
+    assert judged(subject(tokens), (first,)).reason == (
+        "1 of 2 tokens are proven (positions 0); without a proof: 1 (positions 1)"
+    )
     bent = first.logits.copy()
     bent[first.next_token] += 1
     verdict = judged(subject(tokens), (replace(first, logits=bent), second))
     assert verdict.outcome == "unsure"
     assert "its proof is false" in verdict.findings[0].text
-    assert judged(subject((*tokens, 1)), (first, second)).outcome == "unsure"  # no graph of five tokens
+    for both in ((first, replace(first, logits=bent)), (replace(first, logits=bent), first)):
+        assert judged(subject(tokens[:1]), both).outcome == "pass", "a false proof takes nothing from a true one"
+    longer = replace(first, tokens=(*PROMPT, *tokens))
+    verdict = judged(subject((*tokens, 1)), (first, second, longer))
+    assert verdict.outcome == "unsure"
+    assert "no graph of 5 tokens" in verdict.findings[2].text
 
 
 @pytest.mark.parametrize("bend", [{"temperature": 0.7}, {"repetition_penalty": 1.1}, {"presence_penalty": 0.5}])

@@ -13,11 +13,14 @@ FAMILY: Family = "qwen3"
 """Rows of its Q and K are in files as they are in memory; llama's are interleaved there."""
 
 
-def write_tiny(path: Path, shape: TinyShape | None = None, seed: int = 0) -> None:
-    """A file that `read_gguf` and everything above it takes for a model. OSError as files do."""
-    checkpoint = tiny_checkpoint(FAMILY, seed, shape, "Q8_0")
-    metadata = {"general.architecture": FAMILY, "general.name": checkpoint.name, "general.file_type": 7}
-    sizes = {f"{FAMILY}.{key}": value for key, value in _sizes(checkpoint.config).items()}
+def write_tiny(path: Path, shape: TinyShape | None = None, seed: int = 0, family: Family = FAMILY) -> None:
+    """A file that `read_gguf` and everything above it takes for a model. OSError as files do.
+
+    With another family than FAMILY the file's network is not that of `tiny_checkpoint`: see there.
+    """
+    checkpoint = tiny_checkpoint(family, seed, shape, "Q8_0")
+    metadata = {"general.architecture": family, "general.name": checkpoint.name, "general.file_type": 7}
+    sizes = {f"{family}.{key}": value for key, value in _sizes(checkpoint.config).items()}
     template = {"tokenizer.chat_template": CHAT_TEMPLATE}
     write_gguf(path, {**metadata, **sizes, **checkpoint.tokenizer.metadata, **template}, checkpoint.weights.values())
 

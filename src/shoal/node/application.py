@@ -21,6 +21,7 @@ from shoal.node.commands import (
     peers,
     ping,
     prove,
+    prove_answer,
     receipt,
     relay,
     run,
@@ -80,4 +81,6 @@ app.add_typer(models.app, name="models")
 app.add_typer(draft.app, name="draft")
 app.add_typer(attest.app, name="attest")
 app.add_typer(receipt.app, name="receipt")
+prove.app.command("graph")(prove_answer.graph)
+prove.app.command("answer")(prove_answer.answer)
 app.add_typer(prove.app, name="prove")

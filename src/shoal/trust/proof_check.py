@@ -2,7 +2,8 @@
 
 For each output token the evidence is a `Forward`: prompt and tokens before it, the logits an integer graph gives
 for them, and a proof of that. The token must be the likeliest, so only greedy answers can be shown this way. Graphs
-are made for one number of tokens each; what lacks a proof is unsure, by name of its position.
+are made for one number of tokens each; what lacks a proof is unsure, by name of its position (in the answer,
+from 0).
 
 What this does not protect against: a graph that is not the model named. The graph is whatever the verifier trusts (its
 digest, or made here from the weights); it computes in integers, so where two tokens are nearly as likely an honest
@@ -25,6 +26,8 @@ from shoal.trust.verdict import Finding, Outcome, Verdict
 
 NEAR = 0.5
 """Nats between the likeliest logit and the answer's within which rounding, and not a lie, may have chosen."""
+NO_PROOF = "no proof of what comes after these tokens"
+MOST_LISTED = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,22 +53,26 @@ class ProofCheck:
             raise InvalidRequest("expected the prompt's and the answer's tokens in the opening, found none")
         if not _is_likeliest(subject):
             return Verdict("proof", "unsure", "tokens were not simply the likeliest: the logits alone do not bind them")
-        given = {one.tokens: one for one in self.passes}
+        prompt, several = subject.opening.prompt, len(outputs) > 1
+        names = {o.choice: f"choice {o.choice} position" if several else "position" for o in subject.receipt.outputs}
         found = [
-            await asyncio.to_thread(self._token, given, (*subject.opening.prompt, *opened.tokens[:place]), token)
+            await asyncio.to_thread(
+                self._token, f"{names[output.choice]} {place}", (*prompt, *opened.tokens[:place]), token
+            )
             for opened, output in zip(outputs, subject.receipt.outputs, strict=True)
             for place, token in enumerate(opened.tokens)
             if place >= subject.begins(output.choice)
         ]
         return _joined(found)
 
-    def _token(self, given: Mapping[tuple[int, ...], Forward], before: tuple[int, ...], token: int) -> Finding:
-        name = f"token {len(before)}"
-        one, model = given.get(before), self.graphs.get(len(before))
-        if one is None or model is None:
-            return Finding(name, "no proof of what comes after these tokens", None, NEAR)
+    def _token(self, name: str, before: tuple[int, ...], token: int) -> Finding:
+        given, model = [one for one in self.passes if one.tokens == before], self.graphs.get(len(before))
+        if not given:
+            return Finding(name, NO_PROOF, None, NEAR)
+        if model is None:
+            return Finding(name, f"a proof, but no graph of {len(before)} tokens to check it with", None, NEAR)
         try:
-            verified = self._verified(model, one)
+            one, verified = self._first_true(model, given)
         except ProofRejected as error:
             return Finding(name, f"its proof is false, whoever made it: {error}", None, NEAR)
         if not 0 <= token < len(one.logits):
@@ -73,6 +80,15 @@ class ProofCheck:
         scale = 2.0 ** -model.graph.tensors[LOGITS].fraction
         behind = float((int(one.logits.max()) - int(one.logits[token])) * scale)
         return Finding(name, f"nats behind the likeliest, {verified.bits_proven:.0f} bits proven", behind, NEAR)
+
+    def _first_true(self, model: Lowered, given: Sequence[Forward]) -> tuple[Forward, Verified]:
+        """A false proof beside a true one changes nothing. ProofRejected where all of them are false: the last."""
+        for one in given[:-1]:
+            try:
+                return one, self._verified(model, one)
+            except ProofRejected:
+                continue
+        return given[-1], self._verified(model, given[-1])
 
     def _verified(self, model: Lowered, one: Forward) -> Verified:
         return verify_forward(model, one, None if self.roots is None else self.roots[len(one.tokens)])
@@ -87,16 +103,31 @@ def _is_likeliest(subject: Subject) -> bool:
 
 
 def _joined(findings: Sequence[Finding]) -> Verdict:
+    """The findings of a verdict are those that something was shown for: without a proof, the reason names them."""
     if not findings:
         return Verdict("proof", "unsure", "the signer made no token of this answer")
     outcomes = [_outcome(finding) for finding in findings]
-    shown = tuple(f for f, outcome in zip(findings, outcomes, strict=True) if outcome != "pass") or tuple(findings)
-    proven = sum(outcome == "pass" for outcome in outcomes)
+    shown = tuple(finding for finding in findings if finding.text != NO_PROOF)
     if "fail" in outcomes:
-        return Verdict("proof", "fail", f"{shown[0].name}: {findings[outcomes.index('fail')].text}", shown)
+        wrong = findings[outcomes.index("fail")]
+        return Verdict("proof", "fail", f"{wrong.name}: {wrong.text}", shown)
     if "unsure" in outcomes:
-        return Verdict("proof", "unsure", f"{proven} of {len(findings)} tokens are proven", shown)
+        return Verdict("proof", "unsure", _counted(findings, outcomes), shown)
     return Verdict("proof", "pass", f"all {len(findings)} tokens are proven to be the likeliest", shown)
+
+
+def _counted(findings: Sequence[Finding], outcomes: Sequence[Outcome]) -> str:
+    """Which positions are proven, which have no proof; the rest is in the findings."""
+    proven = [finding.name for finding, outcome in zip(findings, outcomes, strict=True) if outcome == "pass"]
+    missing = [finding.name for finding in findings if finding.text == NO_PROOF]
+    parts = [f"{len(proven)} of {len(findings)} tokens are proven{_listed(proven)}"]
+    parts += [f"without a proof: {len(missing)}{_listed(missing)}"] if missing else []
+    return "; ".join(parts)
+
+
+def _listed(names: Sequence[str]) -> str:
+    few = ", ".join(name.removeprefix("position ") for name in names[:MOST_LISTED])
+    return f" (positions {few}{', ...' if len(names) > MOST_LISTED else ''})" if names else ""
 
 
 def _outcome(finding: Finding) -> Outcome:

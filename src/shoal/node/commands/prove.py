@@ -46,7 +46,7 @@ def check(loaded: Loaded, model: Model, as_json: AsJson = False) -> None:
     """Say whether a model can be proven: every operator that cannot be, by name and place."""
     from shoal.proof.artifacts_survey import survey
 
-    with _unusable("model"):
+    with unusable("model"):
         found = survey(model)
     if as_json:
         write_json({"provable": not found.refused, "operators": found.operators, "refused": found.refused})
@@ -80,7 +80,7 @@ def compile_(
     from shoal.node.progress import step_bar
     from shoal.proof.artifacts_compile import compile_model
 
-    with _unusable("compile"), step_bar() as bar:
+    with unusable("compile"), step_bar() as bar:
         options = _options(mode, fraction, calibration, low, high, round_outputs, commit)
         artifact = compile_model(model, out, options, bar)
     if calibration is None:
@@ -100,7 +100,7 @@ def witness(
     from shoal.proof.artifacts import answer
     from shoal.proof.artifacts_numbers import read_numbers, write_numbers
 
-    with _unusable("witness"):
+    with unusable("witness"):
         artifact = _opened(folder)
         found = answer(artifact, read_numbers(inputs, artifact.manifest.inputs, "input"))
         if out is not None:
@@ -123,8 +123,8 @@ def prove(
     from shoal.proof.artifacts import prove as prove_answer
     from shoal.proof.artifacts_numbers import read_numbers, write_numbers
 
-    with _unusable("prove"), step_bar() as bar:
-        _check_writable(proof, output)
+    with unusable("prove"), step_bar() as bar:
+        check_writable(proof, output)
         artifact = _opened(folder)
         made = prove_answer(artifact, read_numbers(inputs, artifact.manifest.inputs, "input"), bar)
         proof.write_bytes(made.proof)
@@ -153,7 +153,7 @@ def verify(
     from shoal.proof.rejected import ProofRejected
 
     try:
-        with _unusable("verify"):
+        with unusable("verify"):
             digest, verified = check_files(folder, inputs, output, proof, model)
     except ProofRejected as error:
         if as_json:
@@ -185,7 +185,7 @@ def bench(
     """Measure compile, witness, prove and verify of a model on a calibration input, in this process."""
     from shoal.proof.artifacts_bench import STEPS, measure
 
-    with _unusable("bench"):
+    with unusable("bench"):
         rows = measure(model, _options(mode, fraction, calibration, low, high, round_outputs, commit))
     if as_json:
         write_json([asdict(row) for row in rows])
@@ -196,7 +196,7 @@ def bench(
 
 
 @contextmanager
-def _unusable(what: str) -> Iterator[None]:
+def unusable(what: str) -> Iterator[None]:
     """Everything but a proof that was judged is exit code 2, in words."""
     from shoal.proof.rejected import ProofRejected
 
@@ -208,7 +208,7 @@ def _unusable(what: str) -> Iterator[None]:
         raise BadConfig(what, str(error)) from error
 
 
-def _check_writable(*files: Path | None) -> None:
+def check_writable(*files: Path | None) -> None:
     """Before the work, not after it."""
     for file in files:
         if file is not None and not os.access(file.parent, os.W_OK):
