@@ -94,8 +94,10 @@ def test_no_dress_makes_a_changed_answer_pass(made: list[Signed], tmp_path: Path
         assert main(["receipt", "verify", write(tmp_path, name, value)]) == 1, name
     twice = json.dumps({"choices": [forged], "receipt": receipt})[:-1] + ', "choices": []}'
     assert main(["receipt", "verify", write(tmp_path, "twice", twice.encode())]) == 2
-    last = {"object": "chat.completion.chunk", "choices": [], "receipt": receipt}
-    assert main(["receipt", "verify", write(tmp_path, "last", last)]) == 0
+    quiet = {"index": 0, "delta": {}, "finish_reason": None}
+    for choices, code in (([], 0), ([quiet], 0), ([quiet | {"delta": {"content": "forged"}}], 1), ([quiet, forged], 1)):
+        last = {"object": "chat.completion.chunk", "choices": choices, "receipt": receipt}
+        assert main(["receipt", "verify", write(tmp_path, "last", last)]) == code
 
 
 def test_id_model_and_usage_beside_a_receipt_are_those_that_were_signed(

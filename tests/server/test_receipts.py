@@ -14,7 +14,7 @@ from receipt_makers import engine, sealer
 from shoal.core.service import Service
 from shoal.node.receipts import Signing
 from shoal.server import ServerConfig, create_app
-from shoal.trust.file import from_json
+from shoal.trust.file import Shown, from_json, parse_answers
 from shoal.trust.inspect import inspect
 
 CHAT = {"model": "tiny", "messages": [{"role": "user", "content": "hi"}], "receipt": True}
@@ -37,6 +37,10 @@ def events(response: httpx.Response) -> list[Any]:
     return [json.loads(line) for line in lines if line != "[DONE]"]
 
 
+def read(value: Any) -> list[Shown]:
+    return parse_answers(json.dumps(value).encode())
+
+
 def test_every_kind_of_answer_carries_its_receipt(ask: Ask, app: Any) -> None:
     bodies = [
         ("/v1/chat/completions", CHAT),
@@ -50,9 +54,15 @@ def test_every_kind_of_answer_carries_its_receipt(ask: Ask, app: Any) -> None:
         assert signed.receipt.sequence == 2 * number + 1
         assert signed.opening is not None
         assert signed.opening.outputs[0].text == TEXT
+        assert [shown.problems for shown in read(answer)] == [()]
+        for lie in ({"model": "gpt-4"}, {"id": "other"}, {"usage": {"total_tokens": 1}}):
+            assert all(shown.problems for shown in read({**answer, **lie}))
         streamed = events(ask("POST", path, app, json={**body, "stream": True}))
         last = streamed[-1].get("response", streamed[-1])
         assert inspect(from_json(last["receipt"])).is_valid
+        assert [shown.problems for shown in read(streamed[-1])] == [()]
+        shown_again = ask("GET", f"/v1/receipts/{last['id']}", app).json()
+        assert [shown.problems for shown in read(shown_again)] == [()]
         assert sum("receipt" in json.dumps(event) for event in streamed) == 1
         assert all(event["choices"] for event in streamed if "choices" in event)  # clients read choices[0]
 

@@ -164,10 +164,15 @@ def _said(answer: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:
     if "choices" in answer and "output" in answer:
         raise TypeError("two answers in one")
     if "choices" in answer:
-        return [_choice(item) for item in answer["choices"]]
+        return [_choice(item) for item in answer["choices"] if not _is_silent(item)]
     parts = [part for item in answer["output"] if item["type"] == "message" for part in item["content"]]
     calls = [(item["name"], item["arguments"]) for item in answer["output"] if item["type"] == "function_call"]
     return [("".join(part["text"] for part in parts), calls)] if answer["output"] else []
+
+
+def _is_silent(item: dict[str, Any]) -> bool:
+    """Of a stream's last event, which brings the receipt and no more of the answer: only there nothing has ended it."""
+    return item.get("finish_reason", "") is None and (item.get("delta"), item.get("text")) in (({}, None), (None, ""))
 
 
 def _choice(item: dict[str, Any]) -> tuple[str, list[tuple[str, str]]]:
