@@ -60,7 +60,7 @@ def test_a_request_may_wish_for_a_tier_or_say_what_is_at_stake() -> None:
     assert wished(replace(asked, audit="medium")) == Policy("fingerprint", 1.0)
     assert wished(replace(asked, audit="low")) == Policy("fingerprint", 0.05)
     refused = {
-        "can by: fingerprint": "proof:1",
+        "can by: fingerprint; given what it needs, `shoal check --tier proof` does": "proof:1",
         "no check meets the wish": "high",
         "TIER:RATE": "sometimes",
     }

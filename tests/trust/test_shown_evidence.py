@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -24,7 +25,11 @@ from shoal.models.tiny_file import write_tiny
 from shoal.node.cli import main
 from shoal.proof.transformer.reference import Reference
 from shoal.trust.attest.binding import report_data
+from shoal.trust.attest.claims import Evidence as AttestedEvidence
 from shoal.trust.attest.nvidia import thumbprint
+from shoal.trust.attest.policy import AttestationPolicy
+from shoal.trust.attestation_check import AttestationCheck
+from shoal.trust.check import subjects
 from shoal.trust.file import to_json
 from shoal.trust.forward_model import floats_of
 from shoal.trust.seal import Sealer
@@ -181,6 +186,17 @@ def test_a_quote_binds_the_receipts_key_and_weights(
     assert attested(tmp_path, nvidia, signed(tmp_path, (1, 2), replace(model, weights=b"x" * 32))) == 1
     assert attested(tmp_path, nvidia, signed(tmp_path, (1, 2), replace(model, adapter=b"a" * 32))) == 3
     assert attested(tmp_path, nvidia, shown, "--nonce", "1") == 2
+
+
+def test_a_quote_of_the_signer_of_another_part_is_unsure(tmp_path: Path, nvidia: Nvidia) -> None:
+    shown = signed(tmp_path, (1, 2), ModelIdentity("tiny", b"w" * 32))
+    (own,) = subjects(shown)
+    peer = replace(own, receipt=replace(own.receipt, node=b"p" * 32))
+    evidence = AttestedEvidence(nvidia.answer(report_data(b"w" * 32, KEY.public, NONCE)[:32]), nvidia.collateral)
+    policy = AttestationPolicy(allowed=({"hwmodel": b"GH100"},), nvidia_keys=(thumbprint(nvidia.jwk),))
+    for parts, outcome in (((own, peer), "unsure"), ((peer,), "fail")):
+        verdict = asyncio.run(AttestationCheck(evidence, policy, NONCE, parts, NOW)(peer))
+        assert verdict.outcome == outcome
 
 
 def test_a_recorded_quote_of_another_machine_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

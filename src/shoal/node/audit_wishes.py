@@ -24,7 +24,8 @@ Wished = Callable[[Request], Policy | None]
 
 TRUST: dict[str, Trust] = {"private": "stranger", "listed": "known", "swarm": "member", "public": "stranger"}
 MEANS: dict[Tier, Means] = {"fingerprint": Means(0.2, 1.0), "distribution": Means(1.0, 30.0)}
-"""Relative work as measured (docs/checks.md, five verifiers) and seconds, roughly."""
+"""Relative work as measured (docs/checks.md, five verifiers) and seconds, roughly. Of what a node can do by itself:
+proofs and quotes only the answerer can make, and `shoal check` judges them where they are given (`node.evidence`)."""
 USUAL_TOKENS = 1024
 
 
@@ -43,11 +44,16 @@ def policy_of(trust: Trust, means: Mapping[Tier, Means], request: Request) -> Po
     if stakes is None:
         policy = parse_policy(request.audit)
         if policy.tier not in means:
-            have = ", ".join(means)
-            raise InvalidRequest(f"audit: this node cannot check by {policy.tier}; it can by: {have}", "audit")
+            told = f"audit: this node cannot check by {policy.tier}; it can by: {', '.join(means)}"
+            raise InvalidRequest(told + _by_hand(policy.tier), "audit")
         return policy
     choice = select(Wish(stakes, trust, request.sampling.max_tokens or USUAL_TOKENS), means)
     return Policy("fingerprint", NEVER) if choice.tier is None else Policy(choice.tier, choice.rate)
+
+
+def _by_hand(tier: Tier) -> str:
+    """For tiers that need what only the answerer can make."""
+    return f"; given what it needs, `shoal check --tier {tier}` does" if tier in ("proof", "attestation") else ""
 
 
 def wishing(service: Service, wished: Wished) -> Service:
@@ -68,7 +74,9 @@ def read_policies(config: NodeConfig, has_peers: bool) -> tuple[Policy, ...]:
         raise BadConfig("audit", str(error)) from None
     if unable := [policy.tier for policy in policies if policy.tier not in AUDITABLE]:
         able = " and ".join(AUDITABLE)
-        raise BadConfig("audit", f"answers of a language model are checked by {able}, not by {unable[0]}")
+        raise BadConfig(
+            "audit", f"peers' answers are checked by {able} as they come, not by {unable[0]}{_by_hand(unable[0])}"
+        )
     if len({policy.tier for policy in policies}) < len(policies):
         raise BadConfig("audit", "expected each tier once")
     if policies and not has_peers:

@@ -4,7 +4,7 @@ A checker is a function from a subject to a verdict; a node has a map of those i
 refused by name, never skipped. Before any of them the receipt itself must hold: signature, commitments, parts.
 
 Reading order: verdict, policy, select; check, check_audit (a share of peers' answers, in idle time); check_rerun,
-calibrate, fingerprint_check; distribution*, vrf; freivalds*; proof_check.
+calibrate, fingerprint_check; distribution*, vrf; freivalds*; forward_store, proof_check; attestation_check.
 
 What this does not protect against: what each tier does not (docs/checks.md). A pass is never stronger than its tier.
 """
