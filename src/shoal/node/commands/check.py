@@ -58,16 +58,19 @@ def check(
 
     if calibrate == (file is not None):
         raise BadConfig("file", "expected either an answer to check or --calibrate")
+    given = Given(tuple(graph or ()), tuple(proof or ()), quote, collateral, nonce, allow, status, nvidia_key, at)
+    chosen = _tier(tier)
+    check_given(chosen, given)
     if calibrate:
+        if chosen != "fingerprint":
+            raise BadConfig("--calibrate", f"draws limits for the tier fingerprint; {chosen} has none")
         from shoal.node.calibrating import calibrate as draw
 
         ensure_model(loaded.config)
         asyncio.run(draw(loaded.config, answers))
         return
     assert file is not None, "one of the two is given"
-    given = Given(tuple(graph or ()), tuple(proof or ()), quote, collateral, nonce, allow, status, nvidia_key, at)
-    shown, chosen = _read(file), _tier(tier)
-    check_given(chosen, given)
+    shown = _read(file)
     if chosen == "fingerprint":
         ensure_model(loaded.config)
     verdicts = asyncio.run(_verdicts(loaded.config, shown, chosen, given))
