@@ -127,7 +127,9 @@ def test_nothing_scrolls_sideways(page: Page, console: Any, answer: Any, width: 
 
 def test_a_drawer_takes_the_focus_and_gives_it_back(page: Page) -> None:
     page.set_viewport_size({"width": 360, "height": 640})
+    expect(page.locator("#open-sidebar")).to_be_visible()  # the narrow layout is there: before, it takes no focus
     page.locator("#open-sidebar").focus()
+    expect(page.locator("#open-sidebar")).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.get_by_role("button", name="Close conversations")).to_be_focused()
     expect(page.locator("#stage")).to_have_attribute("inert", "")
