@@ -5,8 +5,11 @@ MODEL: the digest that the folder must have, in hexadecimal. Exit codes: 0 valid
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # nothing here is float: its threads take 0.1 CPU-seconds to start
 
 from shoal.core.errors import ShoalError
 from shoal.core.text import plain
