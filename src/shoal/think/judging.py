@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from shoal.core.errors import ShoalError
 from shoal.core.request import Message, Request, Sampling
@@ -150,8 +150,3 @@ async def judged(judge: Judge, case: Case, pairs: Sequence[Pair], number: int) -
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def as_shown(case: Case, answers: Sequence[str]) -> Case:
-    """The case with other texts for its answers, for those that test a judge against injected ones."""
-    return replace(case, answers=tuple(answers))
